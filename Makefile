@@ -1,0 +1,65 @@
+# Two commands for everybody: `make demo` and `make test`. Each installs what it needs into .venv, once.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+PROJECTS := $(sort $(wildcard plugins/*/pyproject.toml plugins/ops/*/pyproject.toml))
+FOLDERS := $(patsubst %/pyproject.toml,%,$(PROJECTS))
+PACKAGES := $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard plugins/*/src/*/__init__.py plugins/ops/*/src/*/__init__.py))))
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format long constraints clean
+
+help:
+	@echo "make install      the core and every plugin, editable, in $(VENV)"
+	@echo "make demo         the main job on the digits of scikit-learn; the report is in runs/demo"
+	@echo "make test         lint, then the tests"
+	@echo "make lint         ruff, import contracts, mypy"
+	@echo "make format       sort the imports, mend what ruff can, lay the code out"
+	@echo "make long         the tests that are marked slow"
+	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
+	@echo "make clean        remove $(VENV), caches and runs"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt $(PROJECTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Python 3.11 or newer is needed, and \`$(PYTHON)\` is `$(PYTHON) -V 2>&1 || true`" >&2; \
+	  echo "hint: make install PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "install: the core and $(words $(FOLDERS)) plugins into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -c constraints.txt \
+	  -e '.[dev]' $(addprefix -e ./,$(FOLDERS))
+	@touch $@
+
+demo: install
+	@$(BIN)/amc demo --folder runs/demo
+
+test: lint
+	@echo "pytest"
+	@$(PYTEST)
+
+lint: install
+	@echo "ruff"
+	@$(BIN)/ruff check --quiet .
+	@echo "import contracts"
+	@$(BIN)/python scripts/check_imports.py
+	@echo "mypy --strict"
+	@$(BIN)/mypy --strict $(addprefix -p ,amc_plugins $(PACKAGES))
+
+format: install
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+long: install
+	@$(PYTEST) -m slow
+
+constraints: install
+	@$(BIN)/python scripts/write_constraints.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
