@@ -1,0 +1,362 @@
+"""The plugins of this process: loaded one by one when they are asked for, chosen by kind and name.
+
+Nothing that one plugin does hides another: whatever goes wrong while it loads becomes the `problem` of its record, and is raised only when
+somebody asks for that plugin.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from amc_plugins.core import catalog, discovery
+from amc_plugins.core.discovery import KINDS, PluginRecord, discover, kind_word, listed, mark_conflict, normalized
+from amc_plugins.core.errors import AmcError, PluginError, UnknownPluginError, UnsupportedOpError, nearest
+from amc_plugins.core.handler_index import HandlerIndex, clash, index_handlers, winner_of
+from amc_plugins.core.loading import LoadFailure, ModuleLoader, check_api, import_target
+from amc_plugins.core.specs import LayerHandlerSpec, ObserverSpec, PluginSpec, Settings
+from amc_plugins.core.validation import validated
+
+if TYPE_CHECKING:
+    from amc_plugins.handlers import LayerHandler
+
+__all__ = ["SCRIPT", "Registry", "import_target", "register", "registry", "reset_registry"]
+
+logger = logging.getLogger(__name__)
+
+SCRIPT = "this script"
+"""The distribution of what `amc.register` adds."""
+
+
+class Registry:
+    """Records, and the declarations behind those that have been asked for.
+
+    Args:
+        records: what to choose from; None discovers what is installed. A registry owns its records and updates their status.
+    """
+
+    def __init__(self, records: Iterable[PluginRecord] | None = None) -> None:
+        self._records = discover() if records is None else list(records)
+        self._loader = ModuleLoader()
+        self._declared: dict[tuple[str, str, str], PluginSpec] = {}
+        self._settled: set[tuple[str, str]] = set()
+        self._complete: set[str] = set()
+        self._index: HandlerIndex | None = None
+        self._handlers: dict[str, LayerHandler] = {}
+        self._warned: set[tuple[str, str, str]] = set()
+        self._lock = threading.RLock()
+
+    # --- what there is ---------------------------------------------------------------------------------------------------------------
+
+    def records(self, kind: str | None = None) -> list[PluginRecord]:
+        """All records, or those of one kind, in the order of discovery. Loads nothing."""
+        return [record for record in self._records if kind in (None, record.kind)]
+
+    def load_all(self) -> list[PluginRecord]:
+        """Load every plugin that is not disabled and return all records; problems are in the records, nothing is raised."""
+        for kind in KINDS:
+            self._load_kind(kind)
+        self._handler_index()
+        return self.records()
+
+    def owner(self, spec: PluginSpec) -> PluginRecord | None:
+        """The record that a declaration came from, None when it is not of this registry."""
+        return next((record for record in self._named(spec.kind, spec.name) if record.status == "loaded"), None)
+
+    # --- declarations ----------------------------------------------------------------------------------------------------------------
+
+    def spec(self, kind: str, name: str) -> PluginSpec:
+        """The declaration of one plugin; imports only the module that declares it (and its rivals', to see which one replaces which).
+
+        Raises:
+            UnknownPluginError: it is not installed, disabled, or in conflict; the hint is the way out.
+            PluginError: it is broken; the message says why.
+        """
+        _check_kind(kind)
+        self._settle(kind, name)
+        if kind == "layer_handlers" and self._index is not None:
+            self._handler_index()
+        record = next((record for record in self._named(kind, name) if record.status == "loaded"), None)
+        if record is None:
+            raise self._why_not(kind, name)
+        return self._declared[record.key]
+
+    def specs(self, kind: str) -> list[PluginSpec]:
+        """The declarations of all usable plugins of one kind. Broken ones and conflicts are logged at WARNING, once, and skipped."""
+        _check_kind(kind)
+        self._load_kind(kind)
+        if kind == "layer_handlers":
+            self._handler_index()
+        for record in self.records(kind):
+            if record.status in ("broken", "conflict") and record.key not in self._warned:
+                self._warned.add(record.key)
+                logger.warning("%s is skipped, it is %s: %s", record, record.status, record.problem)
+        return [self._declared[record.key] for record in self.records(kind) if record.status == "loaded"]
+
+    @property
+    def observers(self) -> list[ObserverSpec]:
+        """The declarations of all usable observers."""
+        return cast("list[ObserverSpec]", self.specs("observers"))
+
+    def register(self, spec: PluginSpec) -> None:
+        """Add a plugin of the running script or notebook; a second registration of the same name replaces the first.
+
+        Raises:
+            PluginError: the declaration is for another API, or its name is an installed plugin's that it does not declare to replace.
+        """
+        if not isinstance(spec, PluginSpec):
+            raise PluginError(f"expected a declaration such as CompressorSpec(...), given was {type(spec).__name__}")
+        record = PluginRecord(spec.kind, spec.name, SCRIPT, "", module=spec.target.partition(":")[0], status="loaded")
+        try:
+            check_api(spec, SCRIPT)
+        except LoadFailure as failure:
+            raise PluginError(f"{record}: {failure.problem}", hint=failure.hint) from failure
+        with self._lock:
+            self._settle(spec.kind, spec.name)
+            rivals = [one for one in self._named(spec.kind, spec.name) if one.status != "disabled" and one.distribution != SCRIPT]
+            kept = [one for one in rivals if normalized(one.distribution) not in map(normalized, spec.replaces)]
+            if kept:
+                raise PluginError(
+                    f"{kind_word(spec.kind)} `{spec.name}` is provided by {listed(kept)} already",
+                    hint=f"choose another name, or declare replaces=({kept[0].distribution!r},)",
+                )
+            for one in rivals:
+                one.mark("disabled", "replaced by a registration of this script")
+            self._records = [one for one in self._records if one.key != record.key]
+            self._records.append(record)
+            self._declared[record.key] = spec
+            self._settled.add((spec.kind, spec.name))
+            self._index = None
+            self._handlers.clear()
+
+    # --- code ------------------------------------------------------------------------------------------------------------------------
+
+    def target(self, spec: PluginSpec) -> type[Any]:
+        """The class behind a declaration, imported on first use.
+
+        Raises:
+            PluginError: it cannot be imported or is no class; names the plugin, its distribution and version.
+        """
+        record = self.owner(spec)
+        who = str(record) if record is not None else f"{kind_word(spec.kind)} `{spec.name}` (not registered)"
+        try:
+            found = import_target(spec.target)
+        except PluginError as error:
+            hint = f"reinstall {record.distribution} with its dependencies" if record and record.distribution != SCRIPT else error.hint
+            raise PluginError(f"{who} is broken: {error}", hint=hint) from error
+        if not isinstance(found, type):
+            raise PluginError(f"{who} is broken: its target `{spec.target}` is a {type(found).__name__}, expected a class")
+        return found
+
+    def create(self, kind: str, name: str, settings: Mapping[str, Any] | Settings) -> tuple[Settings, type[Any]]:
+        """The validated settings of a plugin and its class. Settings are checked before the class is imported.
+
+        Raises:
+            SettingsError: lists every problem at once: the field's path, what is wrong, the nearest valid names.
+            PluginError: see `spec` and `target`.
+        """
+        spec = self.spec(kind, name)
+        model: type[Settings] = getattr(spec, "settings", Settings)
+        hint = f"amc plugins show {name} --kind {kind}"
+        return validated(model, settings, what=f"settings of {kind_word(kind)} `{name}`", hint=hint), self.target(spec)
+
+    def make_observers(self, names: Iterable[str], settings: Mapping[str, Mapping[str, Any]] | None = None) -> list[Any]:
+        """New observers for one run, in the order of `names`; `settings` are by name.
+
+        Raises:
+            PluginError: one is unknown or broken, or its constructor fails.
+            SettingsError: settings do not validate.
+        """
+        made = []
+        for name in names:
+            values, target = self.create("observers", name, (settings or {}).get(name, {}))
+            made.append(self._made("observers", name, target, values))
+        return made
+
+    # --- layer handlers --------------------------------------------------------------------------------------------------------------
+
+    def handlers(self) -> list[LayerHandlerSpec]:
+        """The declarations of all usable layer handlers: every op and every captured name has one owner."""
+        self.specs("layer_handlers")
+        return list(self._handler_index().specs)
+
+    def handler(self, spec: LayerHandlerSpec) -> LayerHandler:
+        """The one instance of a handler."""
+        return self.handler_for_op(spec.op)
+
+    def handler_for_op(self, op: str) -> LayerHandler:
+        """The handler of an op id.
+
+        Raises:
+            UnsupportedOpError: none is installed; names the distribution of a built-in one.
+            PluginError: it is broken, disabled, or two distributions claim the op.
+        """
+        found = self._handlers.get(op)
+        if found is None:
+            with self._lock:
+                spec = self._handler_index().by_op.get(op)
+                if spec is None:
+                    raise self._no_handler(op)
+                found = self._made("layer_handlers", spec.name, self.target(spec), spec)
+                self._handlers[op] = found
+        return found
+
+    def _made(self, kind: str, name: str, target: type[Any], argument: object) -> Any:
+        try:
+            return target(argument)
+        except AmcError:
+            raise
+        except Exception as error:
+            owner = next((record for record in self._named(kind, name) if record.status == "loaded"), None)
+            raise PluginError(f"{owner} is broken: {target.__name__}() raised {type(error).__name__}: {error}") from error
+
+    def _handler_index(self) -> HandlerIndex:
+        with self._lock:
+            if self._index is None:
+                self._load_kind("layer_handlers")
+                running = [record for record in self.records("layer_handlers") if record.status == "loaded"]
+                self._index = index_handlers([(record, cast(LayerHandlerSpec, self._declared[record.key])) for record in running])
+                for what, rivals in self._index.conflicts.items():
+                    mark_conflict([record for record in rivals if record.status == "loaded"], clash(what, rivals), what)
+                for loser, winner in self._index.replaced:
+                    loser.mark("disabled", f"replaced by `{winner.name}` of {winner.source}")
+            return self._index
+
+    # --- loading ---------------------------------------------------------------------------------------------------------------------
+
+    def _named(self, kind: str, name: str) -> list[PluginRecord]:
+        return [record for record in self._records if record.kind == kind and record.name == name]
+
+    def _load_kind(self, kind: str) -> None:
+        if kind in self._complete:
+            return
+        for name in dict.fromkeys(record.name for record in self.records(kind)):
+            self._settle(kind, name)
+        self._complete.add(kind)
+
+    def _settle(self, kind: str, name: str) -> None:
+        """Load all that claim one name and give each its final status."""
+        with self._lock:
+            if (kind, name) in self._settled:
+                return
+            self._settled.add((kind, name))
+            rivals = [record for record in self._named(kind, name) if record.status in ("available", "conflict")]
+            for record in rivals:
+                self._load(record)
+            if len(rivals) == 1:
+                return
+            winner = winner_of([(record, self._replaces(record)) for record in rivals])
+            for record in rivals:
+                if winner is not None and record is not winner:
+                    record.mark("disabled", f"replaced by {winner.source}")
+                elif winner is not None:
+                    record.status, record.problem, record.hint = "loaded", None, None
+
+    def _load(self, record: PluginRecord) -> None:
+        """Find the record's declaration; a record in conflict keeps its status."""
+        try:
+            declared = self._loader.declarations(record.kind, record.module)
+            spec = self._own(record, declared)
+            check_api(spec, record.distribution)
+        except LoadFailure as failure:
+            way_out = f"pip install -U {record.distribution}, or disable it: --disable {record.name}"
+            record.mark("broken", failure.problem, failure.hint or way_out, failure.__cause__ or failure)
+            return
+        self._declared[record.key] = spec
+        if record.status == "available":
+            record.status = "loaded"
+
+    def _own(self, record: PluginRecord, declared: list[PluginSpec]) -> PluginSpec:
+        """The declaration of the entry's name; one that has no entry at all becomes a broken record of its own."""
+        names = [spec.name for spec in declared]
+        for name in dict.fromkeys(names):
+            if all(one.key != (record.kind, name, record.key[2]) for one in self._records):
+                extra = PluginRecord(record.kind, name, record.distribution, record.version, record.module)
+                extra.mark(
+                    "broken",
+                    f"`{record.module}` declares it, but no entry point has its name",
+                    f'add `{name} = "{record.module}"` to [project.entry-points."{KINDS[record.kind]}"], and install again',
+                )
+                self._records.append(extra)
+                self._settled.add((record.kind, name))
+        own = [spec for spec in declared if spec.name == record.name]
+        if len(own) == 1:
+            return own[0]
+        if own:
+            raise LoadFailure(f"`{record.module}` declares it {len(own)} times")
+        listing = ", ".join(f"`{name}`" for name in names) or "nothing"
+        raise LoadFailure(
+            f"`{record.module}` does not declare it: of this kind it declares {listing}",
+            "the name of the declaration must equal the name of the entry point",
+        )
+
+    def _replaces(self, record: PluginRecord) -> tuple[str, ...]:
+        spec = self._declared.get(record.key)
+        return () if spec is None else spec.replaces
+
+    # --- what to say when there is nothing ---------------------------------------------------------------------------------------------
+
+    def _why_not(self, kind: str, name: str) -> PluginError:
+        word = kind_word(kind)
+        for status in ("broken", "conflict", "disabled"):
+            for record in self._named(kind, name):
+                if record.status != status:
+                    continue
+                if status == "conflict":
+                    return UnknownPluginError(f"{record.problem}", hint=record.hint)
+                error_type = PluginError if status == "broken" else UnknownPluginError
+                error = error_type(f"{record} is {'broken: ' if status == 'broken' else ''}{record.problem}", hint=record.hint)
+                error.__cause__ = record.error
+                return error
+        distribution = catalog.distribution_of(kind, name)
+        if distribution is not None:
+            return UnknownPluginError(f"{word} `{name}` is not installed", hint=f"pip install {distribution}")
+        elsewhere = [record.kind for record in self._records if record.name == name]
+        known = {record.name for record in self.records(kind)} | set(catalog.BUILT_IN[kind])
+        close = nearest(name, known) or (f"; there is a {kind_word(elsewhere[0])} of that name" if elsewhere else "")
+        return UnknownPluginError(f"there is no {word} `{name}`{close}", hint=f"amc plugins list --kind {kind}")
+
+    def _no_handler(self, op: str) -> AmcError:
+        for what, rivals in self._handler_index().conflicts.items():
+            claimed = [self._declared.get(record.key) for record in rivals]
+            if any(isinstance(spec, LayerHandlerSpec) and spec.op == op for spec in claimed):
+                return PluginError(clash(what, rivals), hint=rivals[0].hint)
+        name = catalog.OPS.get(op)
+        if name is not None and self._named("layer_handlers", name):
+            reason = self._why_not("layer_handlers", name)
+            return UnsupportedOpError(f"nothing handles the op `{op}`: {reason}", hint=reason.hint)
+        distribution = catalog.distribution_of_op(op)
+        if distribution is not None:
+            return UnsupportedOpError(f"nothing handles the op `{op}`: {distribution} is not installed", hint=f"pip install {distribution}")
+        known = {*self._handler_index().by_op, *catalog.OPS}
+        return UnsupportedOpError(
+            f"no installed plugin handles the op `{op}`{nearest(op, known)}",
+            hint="install the distribution that brings it; `amc plugins doctor` shows handlers that could not be loaded",
+        )
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UnknownPluginError(f"there is no plugin kind `{kind}`{nearest(kind, KINDS)}", hint=f"the kinds are {', '.join(KINDS)}")
+
+
+@cache
+def registry() -> Registry:
+    """The registry of this process, made on first use."""
+    made = Registry()
+    discovery.show_live(made.records)
+    return made
+
+
+def reset_registry() -> None:
+    """Forget the process's registry; the next `registry()` discovers again (the set of disabled plugins or the path has changed)."""
+    discovery.show_live(None)
+    registry.cache_clear()
+
+
+def register(spec: PluginSpec) -> None:
+    """Add a plugin of the running script or notebook to this process's registry. See `Registry.register`."""
+    registry().register(spec)
