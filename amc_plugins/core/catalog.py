@@ -1,4 +1,7 @@
-"""Which distribution provides which built-in plugin: what to install when one is missing. A test holds it against the entry points."""
+"""Which distribution provides which built-in plugin: what to install when one is missing.
+
+A test holds it against the entry points and declarations of the distributions in this repository.
+"""
 
 from __future__ import annotations
 

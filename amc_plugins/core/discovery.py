@@ -1,7 +1,7 @@
 """Which plugins are installed, from the metadata of distributions alone: nothing is imported. Standard library only.
 
-Metadata knows the statuses `available`, `disabled` and `conflict` (and `broken` for an entry point file that cannot be read); loading
-(`amc_plugins.core.registry`) adds `loaded` and `broken`.
+Metadata knows the statuses `available`, `disabled` and `conflict` (and `broken` for an entry point file that cannot be read);
+loading (`amc_plugins.core.registry`) adds `loaded` and `broken`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Literal
 
-__all__ = ["KINDS", "PluginRecord", "Status", "discover", "disabled_from_environment", "kind_word", "normalized", "plugins"]
+__all__ = ["KINDS", "PluginRecord", "Status", "disabled_from_environment", "discover", "kind_word", "normalized", "plugins"]
 
 Status = Literal["available", "disabled", "conflict", "loaded", "broken"]
 
@@ -84,8 +84,7 @@ def discover(kind: str | None = None, disabled: Iterable[str] | None = None) -> 
     Raises:
         ValueError: `kind` is unknown.
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"unknown kind `{kind}`: the kinds are {', '.join(KINDS)}")
+    _check(kind)
     switched_off = disabled_from_environment() if disabled is None else [item.strip() for item in disabled if item.strip()]
     records = {_identity(record): record for record in _read() if kind in (None, record.kind)}
     found = sorted(records.values(), key=_identity)
@@ -111,9 +110,12 @@ def show_live(records: Callable[[str | None], list[PluginRecord]] | None) -> Non
 
 
 def plugins(kind: str | None = None) -> list[PluginRecord]:
-    """Records of the installed plugins, as `amc plugins list` shows them; statuses include what this process has loaded so far."""
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"unknown kind `{kind}`: the kinds are {', '.join(KINDS)}")
+    """Records of the installed plugins, as `amc plugins list` shows them, with what this process has loaded so far.
+
+    Raises:
+        ValueError: `kind` is unknown.
+    """
+    _check(kind)
     return discover(kind) if _live is None else _live(kind)
 
 
@@ -125,6 +127,11 @@ def kind_word(kind: str) -> str:
 def normalized(distribution: str) -> str:
     """A distribution's name in the one spelling that compares equal (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _check(kind: str | None) -> None:
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"unknown kind `{kind}`: the kinds are {', '.join(KINDS)}")
 
 
 def _identity(record: PluginRecord) -> tuple[str, str, str, str]:
@@ -145,10 +152,10 @@ def _mark_conflicts(records: list[PluginRecord]) -> None:
             claims.setdefault((record.kind, record.name), []).append(record)
     for (kind, name), rivals in claims.items():
         if len(rivals) > 1:
-            mark_conflict(rivals, f"{kind_word(kind)} `{name}` is claimed by {listed(rivals)}", f"{kind}:{name}")
+            mark_conflict(rivals, f"{kind_word(kind)} `{name}` is claimed by {listed(rivals)}")
 
 
-def mark_conflict(rivals: list[PluginRecord], problem: str, what: str) -> None:
+def mark_conflict(rivals: list[PluginRecord], problem: str) -> None:
     """Make all of `rivals` a conflict; the hint names a distribution other than the record's own."""
     for record in rivals:
         other = next((rival.distribution for rival in rivals if rival is not record), record.distribution)
@@ -156,7 +163,7 @@ def mark_conflict(rivals: list[PluginRecord], problem: str, what: str) -> None:
             way_out = f"{record.distribution} must give them different names"
         else:
             way_out = f"disable one distribution: --disable {other} (or {DISABLE_VARIABLE}={other}), or uninstall it"
-        record.mark("conflict", problem, f"{way_out}; neither `{what}` runs until then, unless one declares that it replaces the other")
+        record.mark("conflict", problem, f"{way_out}; until then none of them runs, unless one declares that it replaces the other")
 
 
 def listed(records: list[PluginRecord]) -> str:
@@ -164,7 +171,7 @@ def listed(records: list[PluginRecord]) -> str:
     return " and ".join(record.source if record.distribution else record.module for record in records)
 
 
-# --- metadata --------------------------------------------------------------------------------------------------------------------
+# --- metadata ---------------------------------------------------------------------------------------------------------
 
 
 def _read() -> list[PluginRecord]:

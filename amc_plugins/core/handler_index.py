@@ -29,18 +29,21 @@ class HandlerIndex:
 def index_handlers(claims: Sequence[Claim]) -> HandlerIndex:
     """Give every op and every captured name one owner.
 
-    Two handlers for one op, or two distributions capturing one name, are a conflict unless exactly one of them declares that it replaces
-    the others' distributions. Handlers of one distribution may share a captured name: they take the variants of a call that the others
-    decline.
+    Two handlers for one op, or two distributions capturing one name, are a conflict unless exactly one of them declares that it
+    replaces the others' distributions. Handlers of one distribution may share a captured name: they take the variants of a call that
+    the others decline.
     """
     index = HandlerIndex()
     lost: set[tuple[str, str, str]] = set()
     for op, rivals in _claimed(claims, lambda spec: (spec.op,)).items():
-        if len(rivals) > 1 and (winner := _winner(rivals)) is None:
+        if len(rivals) == 1:
+            continue
+        if (winner := _winner(rivals)) is None:
             index.conflicts[f"the op `{op}`"] = [record for record, _ in rivals]
-        elif len(rivals) > 1:
-            index.replaced += [(record, winner) for record, _ in rivals if record is not winner]
-            lost |= {record.key for record, _ in rivals if record is not winner}
+        else:
+            losers = [record for record, _ in rivals if record is not winner]
+            index.replaced += [(loser, winner) for loser in losers]
+            lost |= {loser.key for loser in losers}
     running = [(record, spec) for record, spec in claims if record.key not in lost]
     given_up: dict[tuple[str, str, str], set[str]] = {}
     for name, rivals in _claimed(running, lambda spec: spec.captures).items():
@@ -86,9 +89,9 @@ def _winner(rivals: Sequence[Claim]) -> PluginRecord | None:
 
 def winner_of(rivals: Sequence[tuple[PluginRecord, Sequence[str]]]) -> PluginRecord | None:
     """The one record whose `replaces` names the distributions of all the others; None if there is none or more than one."""
-    winners = [
-        record
-        for record, replaces in rivals
-        if {normalized(other.distribution) for other, _ in rivals if other is not record} <= {normalized(name) for name in replaces}
-    ]
+    winners = []
+    for record, replaces in rivals:
+        others = {normalized(other.distribution) for other, _ in rivals if other is not record}
+        if others <= {normalized(name) for name in replaces}:
+            winners.append(record)
     return winners[0] if len(winners) == 1 else None

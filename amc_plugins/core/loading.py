@@ -1,7 +1,7 @@
-"""Imports the light modules of plugins one at a time and asks each for its declarations. The only file that drives pluggy's manager.
+"""Imports the light modules of plugins one at a time and asks each for its declarations. Only this file drives pluggy's manager.
 
-Pluggy's own bulk loader is not used: one bad entry aborts it and a duplicate name is dropped in silence. Here whatever goes wrong in one
-module is a `LoadFailure` of that module; only KeyboardInterrupt passes.
+Pluggy's own bulk loader is not used: one bad entry aborts it and a duplicate name is dropped in silence. Here whatever goes wrong in
+one module is a `LoadFailure` of that module; only KeyboardInterrupt passes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLLECTING_HOOKS = {kind: f"amc_{kind}" for kind in KINDS}
 OBSERVER_HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("amc_")) - set(COLLECTING_HOOKS.values())
 
 _Caught = (Exception, SystemExit)
-"""What a plugin's code may raise without stopping anything else. `SystemExit` is no `Exception`: a module that calls `sys.exit`."""
+"""What a plugin's code may raise without stopping anything else. A module that calls `sys.exit` raises what is no `Exception`."""
 
 
 class LoadFailure(Exception):  # noqa: N818 - becomes the problem of a record, never reaches a user as an exception
@@ -108,7 +108,7 @@ class ModuleLoader:
 
     def _collect(self, kind: str, module: ModuleType) -> list[PluginSpec]:
         specs = self._call(kind, module)
-        # After the call: a module for a later API may well use hooks that this core does not have, and that is the thing to say then.
+        # A module for a later API may well use hooks that this core does not have; then the API is what there is to say.
         if any(spec.api > AMC_API for spec in specs):
             return specs
         if problems := self._hook_problems(module):
@@ -136,9 +136,10 @@ class ModuleLoader:
         except LoadFailure:
             raise
         except ValidationError as error:
+            lines = [f"  {line}" for line in problem_lines(error, _spec_named(error.title))]
             raise LoadFailure(
-                "\n".join([f"invalid {error.title}:", *(f"  {line}" for line in problem_lines(error, _spec_named(error.title)))]),
-                "the fields are described in amc_plugins/core/specs.py; a plugin newer than this core needs `pip install -U amc-plugins`",
+                "\n".join([f"invalid {error.title}:", *lines]),
+                "correct the declaration; a plugin newer than this core needs `pip install -U amc-plugins`",
             ) from error
         except _Caught as error:
             raise LoadFailure(f"`{COLLECTING_HOOKS[kind]}` of `{module.__name__}` raised {_described(error)}") from error
@@ -164,7 +165,8 @@ class ModuleLoader:
             if name in callers or not name.startswith("amc_") or not inspect.isfunction(function):
                 continue
             if function.__module__ == module.__name__ and get_close_matches(name, known, n=1, cutoff=0.85):
-                problems.append(f"`{name}` of `{module.__name__}` lacks the @hookimpl marker{'' if name in known else nearest(name, known)}")
+                meant = "" if name in known else nearest(name, known)
+                problems.append(f"`{name}` of `{module.__name__}` lacks the @hookimpl marker{meant}")
         return problems
 
 
@@ -235,7 +237,8 @@ def _described(error: BaseException) -> str:
 
 
 def _wrong_type(kind: str, item: object) -> str:
-    return f"`{COLLECTING_HOOKS[kind]}` returned {item!r:.80} ({type(item).__name__}) where a {_SPECS[kind].__name__} is expected"
+    given = f"{item!r:.80} ({type(item).__name__})"
+    return f"`{COLLECTING_HOOKS[kind]}` returned {given} where a {_SPECS[kind].__name__} is expected"
 
 
 def _spec_named(title: str) -> type[PluginSpec] | None:

@@ -1,7 +1,7 @@
 """The plugins of this process: loaded one by one when they are asked for, chosen by kind and name.
 
-Nothing that one plugin does hides another: whatever goes wrong while it loads becomes the `problem` of its record, and is raised only when
-somebody asks for that plugin.
+Nothing that one plugin does hides another: whatever goes wrong while it loads becomes the `problem` of its record, and is raised only
+when somebody asks for that plugin.
 """
 
 from __future__ import annotations
@@ -49,27 +49,36 @@ class Registry:
         self._warned: set[tuple[str, str, str]] = set()
         self._lock = threading.RLock()
 
-    # --- what there is ---------------------------------------------------------------------------------------------------------------
+    # --- what there is ------------------------------------------------------------------------------------------------
 
     def records(self, kind: str | None = None) -> list[PluginRecord]:
-        """All records, or those of one kind, in the order of discovery. Loads nothing."""
-        return [record for record in self._records if kind in (None, record.kind)]
+        """All records, or those of one kind, sorted by kind, name and distribution. Loads nothing."""
+        return sorted((record for record in self._records if kind in (None, record.kind)), key=lambda record: record.key)
 
-    def load_all(self) -> list[PluginRecord]:
-        """Load every plugin that is not disabled and return all records; problems are in the records, nothing is raised."""
+    def load_all(self, *, targets: bool = False) -> list[PluginRecord]:
+        """Load every plugin that is not disabled and return all records; problems are in the records, nothing is raised.
+
+        `targets` imports the classes behind the declarations as well, and with them torch.
+        """
         for kind in KINDS:
             self._load_kind(kind)
         self._handler_index()
+        for record in self.records() if targets else ():
+            if record.status == "loaded":
+                try:
+                    self._imported(record, self._declared[record.key])
+                except LoadFailure as failure:
+                    record.mark("broken", failure.problem, failure.hint, failure.__cause__)
         return self.records()
 
     def owner(self, spec: PluginSpec) -> PluginRecord | None:
         """The record that a declaration came from, None when it is not of this registry."""
         return next((record for record in self._named(spec.kind, spec.name) if record.status == "loaded"), None)
 
-    # --- declarations ----------------------------------------------------------------------------------------------------------------
+    # --- declarations -------------------------------------------------------------------------------------------------
 
     def spec(self, kind: str, name: str) -> PluginSpec:
-        """The declaration of one plugin; imports only the module that declares it (and its rivals', to see which one replaces which).
+        """The declaration of one plugin; imports only the module that declares it (and its rivals', to see which replaces which).
 
         Raises:
             UnknownPluginError: it is not installed, disabled, or in conflict; the hint is the way out.
@@ -85,7 +94,7 @@ class Registry:
         return self._declared[record.key]
 
     def specs(self, kind: str) -> list[PluginSpec]:
-        """The declarations of all usable plugins of one kind. Broken ones and conflicts are logged at WARNING, once, and skipped."""
+        """The declarations of all usable plugins of one kind. What is broken or in conflict is skipped, with one WARNING each."""
         _check_kind(kind)
         self._load_kind(kind)
         if kind == "layer_handlers":
@@ -105,7 +114,7 @@ class Registry:
         """Add a plugin of the running script or notebook; a second registration of the same name replaces the first.
 
         Raises:
-            PluginError: the declaration is for another API, or its name is an installed plugin's that it does not declare to replace.
+            PluginError: the declaration is for another API, or its name is an installed plugin's that it does not replace.
         """
         if not isinstance(spec, PluginSpec):
             raise PluginError(f"expected a declaration such as CompressorSpec(...), given was {type(spec).__name__}")
@@ -116,7 +125,8 @@ class Registry:
             raise PluginError(f"{record}: {failure.problem}", hint=failure.hint) from failure
         with self._lock:
             self._settle(spec.kind, spec.name)
-            rivals = [one for one in self._named(spec.kind, spec.name) if one.status != "disabled" and one.distribution != SCRIPT]
+            claimed = [one for one in self._named(spec.kind, spec.name) if one.status != "disabled"]
+            rivals = [one for one in claimed if one.distribution != SCRIPT]
             kept = [one for one in rivals if normalized(one.distribution) not in map(normalized, spec.replaces)]
             if kept:
                 raise PluginError(
@@ -132,7 +142,7 @@ class Registry:
             self._index = None
             self._handlers.clear()
 
-    # --- code ------------------------------------------------------------------------------------------------------------------------
+    # --- code ---------------------------------------------------------------------------------------------------------
 
     def target(self, spec: PluginSpec) -> type[Any]:
         """The class behind a declaration, imported on first use.
@@ -141,14 +151,21 @@ class Registry:
             PluginError: it cannot be imported or is no class; names the plugin, its distribution and version.
         """
         record = self.owner(spec)
-        who = str(record) if record is not None else f"{kind_word(spec.kind)} `{spec.name}` (not registered)"
+        try:
+            return self._imported(record, spec)
+        except LoadFailure as failure:
+            who = record or f"{kind_word(spec.kind)} `{spec.name}` (not registered)"
+            raise PluginError(f"{who} is broken: {failure.problem}", hint=failure.hint) from (failure.__cause__ or failure)
+
+    def _imported(self, record: PluginRecord | None, spec: PluginSpec) -> type[Any]:
         try:
             found = import_target(spec.target)
         except PluginError as error:
-            hint = f"reinstall {record.distribution} with its dependencies" if record and record.distribution != SCRIPT else error.hint
-            raise PluginError(f"{who} is broken: {error}", hint=hint) from error
+            installed = record is not None and record.distribution != SCRIPT
+            hint = f"reinstall {record.distribution} with its dependencies" if record and installed else error.hint
+            raise LoadFailure(str(error), hint) from (error.__cause__ or error)
         if not isinstance(found, type):
-            raise PluginError(f"{who} is broken: its target `{spec.target}` is a {type(found).__name__}, expected a class")
+            raise LoadFailure(f"its target `{spec.target}` is a {type(found).__name__}, expected a class")
         return found
 
     def create(self, kind: str, name: str, settings: Mapping[str, Any] | Settings) -> tuple[Settings, type[Any]]:
@@ -176,7 +193,7 @@ class Registry:
             made.append(self._made("observers", name, target, values))
         return made
 
-    # --- layer handlers --------------------------------------------------------------------------------------------------------------
+    # --- layer handlers -----------------------------------------------------------------------------------------------
 
     def handlers(self) -> list[LayerHandlerSpec]:
         """The declarations of all usable layer handlers: every op and every captured name has one owner."""
@@ -218,14 +235,15 @@ class Registry:
             if self._index is None:
                 self._load_kind("layer_handlers")
                 running = [record for record in self.records("layer_handlers") if record.status == "loaded"]
-                self._index = index_handlers([(record, cast(LayerHandlerSpec, self._declared[record.key])) for record in running])
+                declared = cast("dict[tuple[str, str, str], LayerHandlerSpec]", self._declared)
+                self._index = index_handlers([(record, declared[record.key]) for record in running])
                 for what, rivals in self._index.conflicts.items():
-                    mark_conflict([record for record in rivals if record.status == "loaded"], clash(what, rivals), what)
+                    mark_conflict([record for record in rivals if record.status == "loaded"], clash(what, rivals))
                 for loser, winner in self._index.replaced:
                     loser.mark("disabled", f"replaced by `{winner.name}` of {winner.source}")
             return self._index
 
-    # --- loading ---------------------------------------------------------------------------------------------------------------------
+    # --- loading ------------------------------------------------------------------------------------------------------
 
     def _named(self, kind: str, name: str) -> list[PluginRecord]:
         return [record for record in self._records if record.kind == kind and record.name == name]
@@ -297,7 +315,7 @@ class Registry:
         spec = self._declared.get(record.key)
         return () if spec is None else spec.replaces
 
-    # --- what to say when there is nothing ---------------------------------------------------------------------------------------------
+    # --- what to say when there is nothing ----------------------------------------------------------------------------
 
     def _why_not(self, kind: str, name: str) -> PluginError:
         word = kind_word(kind)
@@ -330,7 +348,8 @@ class Registry:
             return UnsupportedOpError(f"nothing handles the op `{op}`: {reason}", hint=reason.hint)
         distribution = catalog.distribution_of_op(op)
         if distribution is not None:
-            return UnsupportedOpError(f"nothing handles the op `{op}`: {distribution} is not installed", hint=f"pip install {distribution}")
+            problem = f"nothing handles the op `{op}`: {distribution} is not installed"
+            return UnsupportedOpError(problem, hint=f"pip install {distribution}")
         known = {*self._handler_index().by_op, *catalog.OPS}
         return UnsupportedOpError(
             f"no installed plugin handles the op `{op}`{nearest(op, known)}",
@@ -340,7 +359,8 @@ class Registry:
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise UnknownPluginError(f"there is no plugin kind `{kind}`{nearest(kind, KINDS)}", hint=f"the kinds are {', '.join(KINDS)}")
+        known = ", ".join(KINDS)
+        raise UnknownPluginError(f"there is no plugin kind `{kind}`{nearest(kind, KINDS)}", hint=f"the kinds are {known}")
 
 
 @cache
@@ -352,7 +372,7 @@ def registry() -> Registry:
 
 
 def reset_registry() -> None:
-    """Forget the process's registry; the next `registry()` discovers again (the set of disabled plugins or the path has changed)."""
+    """Forget the process's registry; the next `registry()` discovers again: what is disabled, or the path, has changed."""
     discovery.show_live(None)
     registry.cache_clear()
 

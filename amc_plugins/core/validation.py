@@ -1,15 +1,17 @@
-"""Pydantic's validation errors in the words of the person who wrote the values: one line per problem, with path and nearest name."""
+"""Pydantic's validation errors in the words of whoever wrote the values: one line per problem, with path and nearest name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from amc_plugins.core.errors import SettingsError, nearest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 __all__ = ["problem_lines", "validated"]
 
@@ -55,7 +57,8 @@ def _sentence(one: ErrorDetails, model: type[BaseModel] | None) -> str:
     if kind == "extra_forbidden":
         name = str(one["loc"][-1]) if one["loc"] else ""
         known = _fields(model, one["loc"][:-1]) if model is not None else []
-        return f"unknown name{nearest(name, known)}" + (f" (known: {', '.join(known)})" if known and not nearest(name, known) else "")
+        listing = f"; known are {', '.join(known)}" if known else ""
+        return f"unknown name{nearest(name, known) or listing}"
     if kind == "missing":
         return "missing, and it has no default"
     message = one["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
