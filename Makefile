@@ -29,9 +29,9 @@ $(STAMP): pyproject.toml constraints.txt $(PROJECTS)
 	  echo "error: Python 3.11 or newer is needed, and \`$(PYTHON)\` is `$(PYTHON) -V 2>&1 || true`" >&2; \
 	  echo "hint: make install PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "install: the core and $(words $(FOLDERS)) plugins into $(VENV)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt hatchling editables
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -c constraints.txt \
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation -c constraints.txt \
 	  -e '.[dev]' $(addprefix -e ./,$(FOLDERS))
 	@touch $@
 

@@ -188,3 +188,13 @@ def test_no_module_is_longer_than_it_may_be() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES.values()}
     long = [f"{path.relative_to(ROOT)}: {lines} lines" for path, lines in lengths.items() if lines > LONGEST]
     assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "adr").glob("0*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_all_its_parts(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.match(rf"# {int(path.name[:4])}\. \S", text)
+    assert re.search(r"^\*\*Status:\*\* (proposed|accepted|superseded by \[\d{4}\])", text, flags=re.MULTILINE)
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert "- Cost: " in text, "a decision names what it costs"
+    assert f"({path.name})" in (path.parent / "README.md").read_text(encoding="utf-8"), "docs/adr/README.md lists it"
