@@ -156,14 +156,17 @@ def _mark_conflicts(records: list[PluginRecord]) -> None:
 
 
 def mark_conflict(rivals: list[PluginRecord], problem: str) -> None:
-    """Make all of `rivals` a conflict; the hint names a distribution other than the record's own."""
+    """Make all of `rivals` a conflict; the hint names a distribution other than the record's own. An earlier conflict stays."""
     for record in rivals:
+        if record.status == "conflict":
+            continue
         other = next((rival.distribution for rival in rivals if rival is not record), record.distribution)
         if normalized(other) == normalized(record.distribution):
             way_out = f"{record.distribution} must give them different names"
         else:
             way_out = f"disable one distribution: --disable {other} (or {DISABLE_VARIABLE}={other}), or uninstall it"
-        record.mark("conflict", problem, f"{way_out}; until then none of them runs, unless one declares that it replaces the other")
+        until = "until then none of them runs, unless one declares that it replaces the other"
+        record.mark("conflict", problem, f"{way_out}; {until}")
 
 
 def listed(records: list[PluginRecord]) -> str:

@@ -30,8 +30,8 @@ def index_handlers(claims: Sequence[Claim]) -> HandlerIndex:
     """Give every op and every captured name one owner.
 
     Two handlers for one op, or two distributions capturing one name, are a conflict unless exactly one of them declares that it
-    replaces the others' distributions. Handlers of one distribution may share a captured name: they take the variants of a call that
-    the others decline.
+    replaces the others' distributions. Handlers of one distribution may share a captured name: they take the variants of a call
+    that the others decline.
     """
     index = HandlerIndex()
     lost: set[tuple[str, str, str]] = set()

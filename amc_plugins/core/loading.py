@@ -1,7 +1,7 @@
-"""Imports the light modules of plugins one at a time and asks each for its declarations. Only this file drives pluggy's manager.
+"""Imports the light modules of plugins one at a time and asks each for its declarations. All use of pluggy's manager is here.
 
-Pluggy's own bulk loader is not used: one bad entry aborts it and a duplicate name is dropped in silence. Here whatever goes wrong in
-one module is a `LoadFailure` of that module; only KeyboardInterrupt passes.
+Pluggy's own bulk loader is not used: one bad entry aborts it and a duplicate name is dropped in silence. Here whatever goes wrong
+in one module is a `LoadFailure` of that module; only KeyboardInterrupt passes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLLECTING_HOOKS = {kind: f"amc_{kind}" for kind in KINDS}
 OBSERVER_HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("amc_")) - set(COLLECTING_HOOKS.values())
 
 _Caught = (Exception, SystemExit)
-"""What a plugin's code may raise without stopping anything else. A module that calls `sys.exit` raises what is no `Exception`."""
+"""What a plugin's code may raise without stopping anything else. `sys.exit` in a module raises what is no `Exception`."""
 
 
 class LoadFailure(Exception):  # noqa: N818 - becomes the problem of a record, never reaches a user as an exception

@@ -1,7 +1,7 @@
 """The plugins of this process: loaded one by one when they are asked for, chosen by kind and name.
 
-Nothing that one plugin does hides another: whatever goes wrong while it loads becomes the `problem` of its record, and is raised only
-when somebody asks for that plugin.
+Nothing that one plugin does hides another: whatever goes wrong while it loads becomes the `problem` of its record, and is raised
+only when somebody asks for that plugin.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Registry:
     # --- declarations -------------------------------------------------------------------------------------------------
 
     def spec(self, kind: str, name: str) -> PluginSpec:
-        """The declaration of one plugin; imports only the module that declares it (and its rivals', to see which replaces which).
+        """The declaration of one plugin; imports only the module that declares it (and its rivals', if there are any).
 
         Raises:
             UnknownPluginError: it is not installed, disabled, or in conflict; the hint is the way out.
@@ -94,7 +94,7 @@ class Registry:
         return self._declared[record.key]
 
     def specs(self, kind: str) -> list[PluginSpec]:
-        """The declarations of all usable plugins of one kind. What is broken or in conflict is skipped, with one WARNING each."""
+        """The declarations of all usable plugins of one kind. What is broken or in conflict is skipped, with one WARNING."""
         _check_kind(kind)
         self._load_kind(kind)
         if kind == "layer_handlers":
@@ -238,7 +238,7 @@ class Registry:
                 declared = cast("dict[tuple[str, str, str], LayerHandlerSpec]", self._declared)
                 self._index = index_handlers([(record, declared[record.key]) for record in running])
                 for what, rivals in self._index.conflicts.items():
-                    mark_conflict([record for record in rivals if record.status == "loaded"], clash(what, rivals))
+                    mark_conflict(rivals, clash(what, rivals))
                 for loser, winner in self._index.replaced:
                     loser.mark("disabled", f"replaced by `{winner.name}` of {winner.source}")
             return self._index
