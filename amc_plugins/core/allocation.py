@@ -3,8 +3,7 @@
 Costs come from one function of a whole candidate, because what a choice saves depends on its neighbours (a convolution costs
 inputs times outputs). `allocate` first reads that function into tables of single choices and of interacting pairs. Tables
 without pairs are a multiple-choice knapsack, solved exactly. Pairs need a Lagrangian, whose inner minimum is exact by
-eliminating one variable at a time (on a chain of layers that is the Viterbi recursion), and then an exchange of choices between
-two variables at a time. Nothing here is random.
+eliminating one variable at a time, and then an exchange of choices between two variables at a time. Nothing here is random.
 """
 
 from __future__ import annotations
@@ -14,22 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from amc_plugins.core.cost_tables import Array, CostMemo, CostTables, Macs
 from amc_plugins.core.errors import BudgetError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from amc_plugins.compression import Candidate, Variable
 
 __all__ = ["allocate", "repair", "spend"]
 
-Macs = Callable[[Mapping[str, int]], int]
-Array = NDArray[np.float64]
-
 _NEAR = 0.01
 """A target counts as met when at most this share of the full network's MACs is left unspent."""
-_WIDEST = 3_000_000
-"""Entries of the largest table that the elimination may form; wider problems are minimised coordinate by coordinate."""
 _SMALL = 500_000
 """Spaces of at most so many candidates are searched exhaustively."""
 _STATES = 4000
@@ -48,7 +44,7 @@ def spend(variables: Sequence[Variable], macs: Macs, budget: float, value: Calla
     Raises:
         BudgetError: even the ratio 1 is over the budget; the message gives the reachable range.
     """
-    cost = _Memo(variables, macs)
+    cost = CostMemo(variables, macs)
 
     def at(ratio: float) -> tuple[int, ...]:
         return tuple(value(variable, ratio) if ratio > 0 else variable.full for variable in variables)
@@ -78,7 +74,7 @@ def repair(variables: Sequence[Variable], macs: Macs, candidate: Mapping[str, in
     Raises:
         BudgetError: the smallest candidate is over the budget; the message gives the reachable range.
     """
-    cost = _Memo(variables, macs)
+    cost = CostMemo(variables, macs)
     start = np.array([float(candidate[variable.name]) for variable in variables])
     small = np.array([float(variable.choices[0]) for variable in variables])
     full = np.array([float(variable.full) for variable in variables])
@@ -111,13 +107,13 @@ def allocate(variables: Sequence[Variable], macs: Macs, budget: float) -> Candid
     Raises:
         BudgetError: no candidate fits; the message gives the reachable range.
     """
-    cost = _Memo(variables, macs)
+    cost = CostMemo(variables, macs)
     full = [variable.full for variable in variables]
     if cost(full) <= budget:
         return cost.candidate(full)
     if any(variable.errors is None for variable in variables):
         return repair(variables, macs, cost.candidate(full), budget)
-    tables = _Tables(variables, cost)
+    tables = CostTables(variables, cost)
     chosen = tables.cheapest()
     if tables.cost(chosen) > budget:
         raise _beyond(budget, cost(tables.values(chosen)), cost(full))
@@ -136,26 +132,6 @@ def allocate(variables: Sequence[Variable], macs: Macs, budget: float) -> Candid
     return cost.candidate(_filled(variables, cost, list(values), budget, by_error))
 
 
-class _Memo:
-    """MACs of value tuples in the variables' order, each computed once."""
-
-    def __init__(self, variables: Sequence[Variable], macs: Macs) -> None:
-        self.names = [variable.name for variable in variables]
-        self.macs = macs
-        self.known: dict[tuple[int, ...], int] = {}
-
-    def __call__(self, values: Sequence[int]) -> int:
-        key = tuple(values)
-        if key not in self.known:
-            self.known[key] = self.macs(dict(zip(self.names, key, strict=True)))
-        return self.known[key]
-
-    def candidate(self, values: Sequence[int]) -> Candidate:
-        from amc_plugins.compression import Candidate
-
-        return Candidate(dict(zip(self.names, values, strict=True)))
-
-
 def _beyond(budget: float, least: int, most: int) -> BudgetError:
     return BudgetError(
         f"a budget of {budget:,.0f} MACs cannot be met: candidates have {least:,} to {most:,}", hint="ask for a larger budget"
@@ -169,7 +145,7 @@ def _rounded_down(variables: Sequence[Variable], wanted: Array) -> list[int]:
     ]
 
 
-def _filled(variables: Sequence[Variable], cost: _Memo, chosen: list[int], budget: float, order: Sequence[int]) -> list[int]:
+def _filled(variables: Sequence[Variable], cost: CostMemo, chosen: list[int], budget: float, order: Sequence[int]) -> list[int]:
     """Steps up to the next choice, variable by variable in `order`, until none fits the budget any more."""
     moved = True
     while moved:
@@ -185,120 +161,7 @@ def _filled(variables: Sequence[Variable], cost: _Memo, chosen: list[int], budge
     return chosen
 
 
-class _Tables:
-    """Errors and costs by choice index: `cost(v) = base + sum_i single[i][v_i] + sum_ij pairs[i, j][v_i, v_j]`.
-
-    Pairs are found by probing. A pair's table is the product of two vectors when one further probe confirms it (products of
-    channel counts are), else every entry is asked for.
-    """
-
-    def __init__(self, variables: Sequence[Variable], cost: _Memo) -> None:
-        self.variables = variables
-        self.full = [variable.choices.index(variable.full) for variable in variables]
-        self.sizes = [len(variable.choices) for variable in variables]
-        self.errors = [np.array(variable.errors, dtype=np.float64) for variable in variables]
-        self.base = float(cost([variable.full for variable in variables]))
-        self._ask = cost
-        self.single = [np.array([self._at({i: a}) - self.base for a in range(size)]) for i, size in enumerate(self.sizes)]
-        self.pairs: dict[tuple[int, int], Array] = {}
-        for i in range(len(variables)):
-            for j in range(i + 1, len(variables)):
-                ends = self._joint(i, self._probe(i), j, self._probe(j))
-                if ends or self._joint(i, self.sizes[i] // 2, j, self.sizes[j] // 2):
-                    self.pairs[i, j] = self._pair(i, j)
-        self.partners: list[list[tuple[int, Array]]] = [[] for _ in variables]
-        for (i, j), table in self.pairs.items():
-            self.partners[i].append((j, table))
-            self.partners[j].append((i, table.T))
-
-    def _probe(self, i: int) -> int:
-        return 0 if self.full[i] else self.sizes[i] - 1
-
-    def _at(self, places: Mapping[int, int]) -> float:
-        values = [variable.full for variable in self.variables]
-        for index, place in places.items():
-            values[index] = self.variables[index].choices[place]
-        return float(self._ask(values))
-
-    def _joint(self, i: int, a: int, j: int, b: int) -> float:
-        return self._at({i: a, j: b}) - self.base - self.single[i][a] - self.single[j][b]
-
-    def _pair(self, i: int, j: int) -> Array:
-        p, q = self._probe(i), self._probe(j)
-        column = np.array([self._joint(i, a, j, q) for a in range(self.sizes[i])])
-        row = np.array([self._joint(i, p, j, b) for b in range(self.sizes[j])])
-        if column[p]:
-            table: Array = np.outer(column, row) / column[p]
-            middle = (self.sizes[i] // 2, self.sizes[j] // 2)
-            if abs(table[middle] - self._joint(i, middle[0], j, middle[1])) <= 1e-9 * self.base:
-                return table
-        return np.array([[self._joint(i, a, j, b) for b in range(self.sizes[j])] for a in range(self.sizes[i])])
-
-    def values(self, chosen: Sequence[int]) -> tuple[int, ...]:
-        return tuple(variable.choices[place] for variable, place in zip(self.variables, chosen, strict=True))
-
-    def cost(self, chosen: Sequence[int]) -> float:
-        total = self.base + sum(self.single[i][place] for i, place in enumerate(chosen))
-        return float(total + sum(table[chosen[i], chosen[j]] for (i, j), table in self.pairs.items()))
-
-    def error(self, chosen: Sequence[int]) -> float:
-        return float(sum(self.errors[i][place] for i, place in enumerate(chosen)))
-
-    def given(self, i: int, chosen: Sequence[int]) -> Array:
-        """Cost of each choice of variable `i` beside the others' present choices, up to a constant."""
-        row = self.single[i].copy()
-        for j, table in self.partners[i]:
-            row += table[:, chosen[j]]
-        return row
-
-    def cheapest(self) -> list[int]:
-        return self.minimum(1.0, [0] * len(self.sizes), errors=0.0)
-
-    def minimum(self, price: float, start: Sequence[int], errors: float = 1.0) -> list[int]:
-        """argmin of `errors * error + price * cost`: by elimination, or by coordinates from `start` where that is too wide."""
-        theta = [errors * self.errors[i] + price * self.single[i] for i in range(len(self.sizes))]
-        factors = [((i,), table) for i, table in enumerate(theta)]
-        factors += [(key, price * table) for key, table in self.pairs.items()]
-        found = _eliminate(factors, self.sizes)
-        if found is not None:
-            return found
-        chosen = list(start)
-        for _ in range(50):
-            before = list(chosen)
-            for i in range(len(chosen)):
-                chosen[i] = int(np.argmin(errors * self.errors[i] + price * self.given(i, chosen)))
-            if chosen == before:
-                break
-        return chosen
-
-
-def _eliminate(factors: list[tuple[tuple[int, ...], Array]], sizes: Sequence[int]) -> list[int] | None:
-    """The exact joint minimiser of a sum of tables, by bucket elimination (smallest table first); None if too wide."""
-    remaining = set(range(len(sizes)))
-    decided: list[tuple[int, tuple[int, ...], NDArray[np.int64]]] = []
-    while remaining:
-        scopes = {i: sorted({k for scope, _ in factors if i in scope for k in scope} - {i}) for i in remaining}
-        pick = min(remaining, key=lambda i: (math.prod(sizes[k] for k in scopes[i]), i))
-        axes = (*scopes[pick], pick)
-        if math.prod(sizes[k] for k in axes) > _WIDEST:
-            return None
-        joint = np.zeros([sizes[k] for k in axes])
-        for scope, table in factors:
-            if pick in scope:
-                by_axis = sorted(scope, key=axes.index)
-                shape = [sizes[k] if k in scope else 1 for k in axes]
-                joint += np.transpose(table, [scope.index(k) for k in by_axis]).reshape(shape)
-        factors = [factor for factor in factors if pick not in factor[0]]
-        factors.append((tuple(scopes[pick]), joint.min(-1)))
-        decided.append((pick, tuple(scopes[pick]), np.asarray(joint.argmin(-1))))
-        remaining.remove(pick)
-    chosen = [0] * len(sizes)
-    for pick, scope, best in reversed(decided):
-        chosen[pick] = int(best[tuple(chosen[k] for k in scope)])
-    return chosen
-
-
-def _lagrangian(tables: _Tables, within: list[int], budget: float) -> tuple[list[int], float]:
+def _lagrangian(tables: CostTables, within: list[int], budget: float) -> tuple[list[int], float]:
     """The vertex of the lower convex hull of (cost, error) next to the budget from within, and the price of its edge."""
     over = list(tables.full)
     price = 0.0
@@ -320,7 +183,7 @@ def _pairs(n: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(n) for j in range(i + 1, n)] or [(0, 0)]
 
 
-def _exchange(tables: _Tables, chosen: list[int], budget: float) -> list[int]:
+def _exchange(tables: CostTables, chosen: list[int], budget: float) -> list[int]:
     """Change two variables at a time to the best pair of choices within the budget, until no pair improves."""
     pairs = _pairs(len(chosen))
     for _ in range(max(2, 60_000 // len(pairs))):
@@ -332,7 +195,7 @@ def _exchange(tables: _Tables, chosen: list[int], budget: float) -> list[int]:
     return chosen
 
 
-def _best_pair(tables: _Tables, chosen: list[int], i: int, j: int, least: float, most: float, *, keep: bool) -> list[int]:
+def _best_pair(tables: CostTables, chosen: list[int], i: int, j: int, least: float, most: float, *, keep: bool) -> list[int]:
     """`chosen` with the choices of `i` and `j` that have the least error among costs in [least, most].
 
     With `keep` the present choices stay unless the error falls; without it they stay only if nothing is in the range.
@@ -364,7 +227,7 @@ def _best_pair(tables: _Tables, chosen: list[int], i: int, j: int, least: float,
     return changed
 
 
-def _close_gap(tables: _Tables, chosen: list[int], budget: float) -> list[int]:
+def _close_gap(tables: CostTables, chosen: list[int], budget: float) -> list[int]:
     """If more than 1 % of the full MACs is unspent: the least bad change that lands within it, if there is one."""
     least = budget - _NEAR * tables.base
     if tables.cost(chosen) >= least:
@@ -377,7 +240,7 @@ def _close_gap(tables: _Tables, chosen: list[int], budget: float) -> list[int]:
     return chosen if best is None else best
 
 
-def _exhaustive(tables: _Tables, budget: float) -> list[int]:
+def _exhaustive(tables: CostTables, budget: float) -> list[int]:
     """The least error of all candidates that leave at most 1 % unspent, or of all that fit if none does."""
     n = len(tables.sizes)
     costs, errors = np.full(tables.sizes, tables.base), np.zeros(tables.sizes)
@@ -393,7 +256,7 @@ def _exhaustive(tables: _Tables, budget: float) -> list[int]:
     return [int(place) for place in np.unravel_index(found, tables.sizes)]
 
 
-def _knapsack(tables: _Tables, chosen: list[int], price: float, budget: float) -> list[int]:
+def _knapsack(tables: CostTables, chosen: list[int], price: float, budget: float) -> list[int]:
     """Multiple-choice knapsack over separable costs: undominated partial sums, cut by the Lagrangian bound against `chosen`.
 
     Exact as long as at most `_STATES` partial sums survive a step; beyond that they are thinned over the cost axis.
