@@ -21,7 +21,7 @@ exclude_type_checking_imports = True
 
 ALWAYS = """
 [importlinter:contract:layers]
-name = The command line is on top; the document and the declarations stand on the errors alone
+name = Layers: the command line on top, the errors at the bottom
 type = layers
 layers =
     amc_plugins.cli
