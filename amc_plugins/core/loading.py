@@ -1,6 +1,6 @@
 """Imports the light modules of plugins one at a time and asks each for its declarations. All use of pluggy's manager is here.
 
-Pluggy's own bulk loader is not used: one bad entry aborts it and a duplicate name is dropped in silence. Here whatever goes wrong
+Pluggy's own bulk loader is not used: one bad entry aborts it and a duplicate name is dropped in silence. Here what goes wrong
 in one module is a `LoadFailure` of that module; only KeyboardInterrupt passes.
 """
 

@@ -1,6 +1,6 @@
 """The plugins of this process: loaded one by one when they are asked for, chosen by kind and name.
 
-Nothing that one plugin does hides another: whatever goes wrong while it loads becomes the `problem` of its record, and is raised
+Nothing that one plugin does hides another: what goes wrong while it loads becomes the `problem` of its record, and is raised
 only when somebody asks for that plugin.
 """
 

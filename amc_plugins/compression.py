@@ -1,0 +1,298 @@
+"""The contract of a compressor: `Compressor`, the `Plan` it prepares, and what they speak in. This module is its reference page.
+
+One meaning everywhere: a *ratio* is the share of multiply-adds (MACs) **removed**: of a layer (`ratio`, `ratios`, `compress_ratio`) or
+of the network (`total`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+from amc_plugins.core.allocation import allocate, spend
+from amc_plugins.core.calibration import Calibration
+from amc_plugins.core.errors import BudgetError, SettingsError, nearest
+from amc_plugins.core.macs import ShrinkCost
+from amc_plugins.core.moments import LayerMoments, Moments, collect_moments
+from amc_plugins.core.specs import Settings
+
+if TYPE_CHECKING:
+    from amc_plugins.core.engine import Run
+    from amc_plugins.core.network import ReconstructedNetwork
+
+__all__ = [
+    "Calibration",
+    "Candidate",
+    "CompressionResult",
+    "Compressor",
+    "LayerMoments",
+    "LayerResult",
+    "LayerView",
+    "Moments",
+    "Plan",
+    "ShrinkCost",
+    "Variable",
+    "collect_moments",
+]
+
+Evaluate = Callable[["ReconstructedNetwork"], float]
+
+
+class Candidate(Mapping[str, int]):
+    """One choice for every variable: hashable, ordered as the plan's variables, JSON through `dict(candidate)`."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, int]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> int:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(self._values.items())))
+
+    def __repr__(self) -> str:
+        return f"Candidate({self._values})"
+
+    def replaced(self, **values: int) -> Candidate:
+        return Candidate({**self._values, **values})
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One thing that a search or an allocation may choose: the kept channels of a group, the rank of a layer, a scheme."""
+
+    name: str
+    layers: tuple[str, ...]
+    """Layers whose ratio sets this variable; layers of one variable always share it."""
+    choices: tuple[int, ...]
+    """Admissible values, ascending; `full` is among them."""
+    full: int
+    """The value that leaves the layers as they are."""
+    unit: str
+    """What a value counts: `channels`, `rank`, ..."""
+    errors: tuple[float, ...] | None = None
+    """Relative response error per choice (0 at `full`), if the compressor knows it."""
+    features: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that describe the layer to a search (`index`, `in_channels`, `kernel`, `stride`, `macs`, ...)."""
+
+    def error(self, value: int) -> float:
+        return 0.0 if self.errors is None else self.errors[self.choices.index(value)]
+
+    def nearest_choice(self, value: float) -> int:
+        """The admissible value nearest to `value` (the larger one of two equally near)."""
+        return min(self.choices, key=lambda choice: (abs(choice - value), -choice))
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One layer as the plan sees it."""
+
+    name: str
+    op: str
+    macs: int
+    variables: tuple[str, ...]
+    """Variables that its ratio sets; empty when nothing applies."""
+    why_not: str | None = None
+    """Why nothing applies: what pins it, at which op and line."""
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """What became of one layer. `error` is its relative response error on the calibration data, None if untouched."""
+
+    name: str
+    macs_before: int
+    macs_after: int
+    error: float | None
+    change: str
+    """In words: `64 -> 40 input channels`, `rank 12 of 64`, `` for nothing."""
+
+
+@dataclass
+class CompressionResult:
+    """The final network of one compression."""
+
+    network: ReconstructedNetwork
+    candidate: Candidate
+    macs_before: int
+    macs_after: int
+    layers: list[LayerResult]
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    """Per layer that lost input channels: the kept indices."""
+
+    @property
+    def removed(self) -> float:
+        """The share of MACs removed from the network."""
+        return 1.0 - self.macs_after / self.macs_before
+
+
+class Plan(ABC):
+    """What `Compressor.prepare` leaves: everything that does not depend on ratios. Pickles without its loader."""
+
+    variables: list[Variable]
+    layers: list[LayerView]
+    network: ReconstructedNetwork
+    """The network to compress; never changed."""
+
+    @abstractmethod
+    def macs(self, candidate: Mapping[str, int]) -> int:
+        """MACs of one sample of the candidate's network, exact, without building it."""
+
+    @abstractmethod
+    def value(self, variable: Variable, ratio: float) -> int:
+        """The admissible value that removes the share `ratio` of the MACs of the variable's layers (never less, if it can)."""
+
+    @abstractmethod
+    def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        """The candidate's network by slices of cached results only, no solve: a search's inner step."""
+
+    @abstractmethod
+    def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
+        """The final network. `refit` fits layer by layer on the compressed network's own activations (targets from the original)."""
+
+    @property
+    def full(self) -> Candidate:
+        """The candidate that changes nothing."""
+        return Candidate({variable.name: variable.full for variable in self.variables})
+
+    @property
+    def smallest(self) -> Candidate:
+        """The candidate with the fewest MACs: the end of the reachable range."""
+        return Candidate({variable.name: min(variable.choices) for variable in self.variables})
+
+    def removed(self, candidate: Mapping[str, int]) -> float:
+        """The share of the network's MACs that a candidate removes."""
+        return 1.0 - self.macs(candidate) / self.macs(self.full)
+
+    def candidate(
+        self,
+        total: float | None = None,
+        ratio: float | None = None,
+        ratios: Mapping[str, float] | None = None,
+        allocation: Literal["curves", "uniform"] = "curves",
+    ) -> Candidate:
+        """A candidate from exactly one of: the network's share `total`, each layer's share `ratio`, shares by layer name or glob.
+
+        `allocation` spends a `total` by the variables' error curves, or with one ratio for all.
+
+        Raises:
+            SettingsError: not exactly one was given, a ratio is outside [0, 1), a name matches nothing, or layers that share a
+                variable got different ratios (the message names them).
+            BudgetError: `total` is beyond what the plan can reach; the message gives the range.
+        """
+        given = [name for name, value in (("total", total), ("ratio", ratio), ("ratios", ratios)) if value is not None]
+        if len(given) != 1:
+            raise SettingsError(f"exactly one of `total`, `ratio` and `ratios` is needed, given: {', '.join(given) or 'none'}")
+        if not self.variables:
+            reasons = sorted({view.why_not for view in self.layers if view.why_not})
+            raise BudgetError("nothing in this network can be compressed by this method: " + "; ".join(reasons[:5]))
+        if total is not None:
+            _check_share("total", total)
+            return self._spend_total(total, allocation)
+        if ratio is not None:
+            _check_share("ratio", ratio)
+            return Candidate({variable.name: self.value(variable, ratio) for variable in self.variables})
+        assert ratios is not None
+        return self._from_ratios(ratios)
+
+    def _spend_total(self, total: float, allocation: str) -> Candidate:
+        budget = (1.0 - total) * self.macs(self.full)
+        reachable = self.removed(self.smallest)
+        if total > reachable + 1e-9:
+            raise BudgetError(
+                f"`total` = {total:g} of the MACs cannot be removed: this plan reaches 0 to {reachable:.4f}",
+                hint="ask for less, or unite methods with the `mixed` compressor",
+            )
+        if allocation == "uniform":
+            return spend(self.variables, self.macs, budget, self.value)
+        if allocation == "curves":
+            return allocate(self.variables, self.macs, budget)
+        raise SettingsError(f"`allocation` must be `curves` or `uniform`, given was `{allocation}`")
+
+    def _from_ratios(self, ratios: Mapping[str, float]) -> Candidate:
+        wanted = self._layer_ratios(ratios)
+        values: dict[str, int] = {}
+        for variable in self.variables:
+            asked = {layer: wanted.get(layer, 0.0) for layer in variable.layers}
+            if len(set(asked.values())) > 1:
+                listed = ", ".join(f"{layer} = {share:g}" for layer, share in asked.items())
+                raise SettingsError(
+                    f"layers that share channels need equal ratios: {listed}",
+                    hint=f"give all of {', '.join(variable.layers)} the same ratio",
+                )
+            share = next(iter(asked.values()))
+            values[variable.name] = self.value(variable, share) if share > 0 else variable.full
+        return Candidate(values)
+
+    def _layer_ratios(self, ratios: Mapping[str, float]) -> dict[str, float]:
+        adjustable = {layer for variable in self.variables for layer in variable.layers}
+        known = {view.name: view for view in self.layers}
+        wanted: dict[str, float] = {}
+        for pattern, share in ratios.items():
+            _check_share(f"ratios[{pattern!r}]", share)
+            matches = [name for name in known if fnmatchcase(name, pattern)]
+            if not matches:
+                raise SettingsError(f"`{pattern}` in `ratios` matches no layer{nearest(pattern, known)}")
+            usable = [name for name in matches if name in adjustable]
+            if not usable and share > 0:
+                raise SettingsError(f"`{pattern}` cannot be compressed by this method: {known[matches[0]].why_not or 'nothing applies'}")
+            wanted.update(dict.fromkeys(usable, share))
+        return wanted
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0.0 <= share < 1.0:
+        raise SettingsError(f"`{name}` is the share of the MACs to remove, between 0 and 1 (1 excluded); given was {share!r}")
+
+
+class Compressor(ABC):
+    """A method. Settings in, plan out; no logic in the constructor."""
+
+    Settings: type[Settings] = Settings
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def prepare(
+        self,
+        network: ReconstructedNetwork,
+        calibration: Iterable[Any],
+        *,
+        seed: int,
+        evaluate: Evaluate | None = None,
+        budget: float | None = None,
+        run: Run | None = None,
+    ) -> Plan:
+        """Do the expensive work that no ratio changes, once.
+
+        Args:
+            network: what to compress; not changed, not kept by reference to its modules.
+            calibration: an iterable of tensors, or of tuples whose first item is the input (a tensor or tuple of tensors); labels
+                are not needed.
+            seed: all randomness of this plan.
+            evaluate: `network -> score`, higher is better; only methods that say so use it.
+            budget: a hint of the total share that will be asked for, if it is known already.
+            run: told about progress, when given.
+        """
+
+
+def describe(results: Sequence[LayerResult]) -> str:
+    """One line per changed layer, for logs."""
+    return "\n".join(
+        f"{result.name}: {result.change}, MACs {result.macs_before} -> {result.macs_after}"
+        + (f", error {result.error:.2e}" if result.error is not None else "")
+        for result in results
+        if result.change
+    )

@@ -1,0 +1,214 @@
+"""Capture: a user's network becomes a `ReconstructedNetwork`, and the copy is checked against the original."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amc_plugins.core.claims import Claims
+from amc_plugins.core.document import Document, InputSpec, Node, tree_leaves
+from amc_plugins.core.errors import CaptureError
+from amc_plugins.core.network import DTYPES, ReconstructedNetwork, walk
+from amc_plugins.core.recorder import Recorder, Recording
+from amc_plugins.core.structure import map_leaves, tensors_in
+
+__all__ = ["Boundary", "capture", "capturing"]
+
+logger = logging.getLogger("amc_plugins.capture")
+
+
+def capture(model: nn.Module, *example: Any, strict: bool = False) -> ReconstructedNetwork:
+    """Record `model(*example)` and return the network that was recorded, verified against the original.
+
+    The model is run in eval mode under `torch.no_grad()`; it is neither changed nor aliased. Python control flow is recorded as it ran.
+
+    Args:
+        model: the trained network; `DataParallel`, DDP and `torch.compile` wrappers are taken off.
+        example: its inputs, by position: tensors, or lists, tuples and dictionaries of them. The first axis is the batch.
+        strict: refuse ops without a handler instead of keeping them as opaque nodes.
+
+    Raises:
+        CaptureError: the network cannot be recorded, or the record does not give the same outputs; names the first diverging node.
+        UnsupportedOpError: `strict` and an op has no handler.
+    """
+    model = unwrap(model)
+    example = map_leaves(example, lambda item: item.detach().clone() if isinstance(item, Tensor) else item)
+    with _eval_mode(model), torch.no_grad():
+        with capturing(model, strict=strict) as boundary:
+            model(*example)
+        return boundary.network
+
+
+class Boundary:
+    """The record of the one forward that ran inside `capturing`."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._network: ReconstructedNetwork | None = None
+
+    @property
+    def network(self) -> ReconstructedNetwork:
+        """The verified network. Raises `CaptureError` when the model did not run inside the boundary or the record is wrong."""
+        if self._network is None:
+            if not self._recorder.done:
+                raise CaptureError(
+                    "the model was not called inside the capture boundary", hint="call model(example) between the boundary's start and end"
+                )
+            self._network = _finished(self._recorder)
+        return self._network
+
+
+@contextmanager
+def capturing(model: nn.Module, *, strict: bool = False) -> Iterator[Boundary]:
+    """The boundary form: the first call of `model` inside the block is recorded, in the mode that the model is in.
+
+    Example:
+        with amc.capturing(model) as boundary:
+            model(example)
+        network = boundary.network
+    """
+    recorder = Recorder(unwrap(model), Claims.installed(), strict=strict)
+    with recorder:
+        yield Boundary(recorder)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's module inside `DataParallel`, DDP and `torch.compile` wrappers. Raises `CaptureError` on a `ScriptModule`."""
+    while True:
+        if isinstance(model, torch.jit.ScriptModule):
+            raise CaptureError(
+                "a TorchScript module has no Python code to record", hint="capture the nn.Module that it was scripted or traced from"
+            )
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+            model = model._orig_mod
+        elif isinstance(model, nn.Module):
+            return model
+        else:
+            raise CaptureError(f"a torch.nn.Module is needed, given was a {type(model).__name__}")
+
+
+@contextmanager
+def _eval_mode(*modules: nn.Module) -> Iterator[None]:
+    modes = [(one, one.training) for module in modules for one in module.modules()]
+    try:
+        for module in modules:
+            module.eval()
+        yield
+    finally:
+        for one, training in modes:
+            one.training = training
+
+
+def _finished(recorder: Recorder) -> ReconstructedNetwork:
+    recording, model = recorder.recording, recorder.model
+    _drop_unused(recording)
+    network = ReconstructedNetwork(_document(recording), recording.modules)
+    with _eval_mode(model, network), torch.no_grad():
+        _verify(network, model, recording)
+    network.train(model.training)
+    for reason in recording.opaque.values():
+        logger.warning("opaque operation: %s; channels that touch it stay as they are", reason)
+    return network
+
+
+def _document(recording: Recording) -> Document:
+    specs = []
+    for name, tensor in zip(recording.input_names, tensors_in(recording.inputs), strict=True):
+        specs.append(InputSpec(name=name, dtype=DTYPES[tensor.dtype], shape=list(tensor.shape)))  # type: ignore[arg-type]
+    metadata = {f"opaque:{name}": reason for name, reason in recording.opaque.items()}
+    return Document(
+        inputs=specs, signature=recording.signature, nodes=recording.nodes, outputs=recording.outputs, metadata=metadata
+    )
+
+
+def _drop_unused(recording: Recording) -> None:
+    """Leave out nodes whose values nothing needs: everything recorded is a function of its inputs."""
+    needed = set(tree_leaves(recording.outputs))
+    kept: list[Node] = []
+    for node in reversed(recording.nodes):
+        if needed.intersection(node.outputs):
+            kept.append(node)
+            needed.update(node.inputs, node.symbols)
+    recording.nodes = kept[::-1]
+    layers = {node.layer for node in recording.nodes}
+    recording.opaque = {name: reason for name, reason in recording.opaque.items() if name in layers}
+
+
+# --- verification ----------------------------------------------------------------------------------------------------------------
+
+
+def _verify(network: ReconstructedNetwork, model: nn.Module, recording: Recording) -> None:
+    """Same bits on the example and, where the original runs it, on other data in another batch size; then the batch is open."""
+    _compare(network, model, recording.inputs, "the example")
+    second = _another_batch(recording.inputs)
+    if second is None:
+        return
+    try:
+        model(*_copied(second))
+    except Exception as error:  # noqa: BLE001 - the user's own network refuses another batch size: so will the record
+        logger.info("the network does not run on another batch size (%s): its batch size stays fixed", error)
+        return
+    for spec in network.graph.inputs:
+        if spec.shape:
+            spec.shape[0] = None
+    _compare(network, model, second, "a second batch size")
+
+
+def _copied(inputs: Any) -> Any:
+    return map_leaves(inputs, lambda item: item.clone() if isinstance(item, Tensor) else item)
+
+
+def _another_batch(inputs: Any) -> Any:
+    """The example and a changed copy of it along the batch; None when the inputs do not share a batch axis."""
+    tensors = tensors_in(inputs)
+    if any(tensor.dim() == 0 for tensor in tensors) or len({tensor.shape[0] for tensor in tensors}) != 1:
+        return None
+    return map_leaves(inputs, lambda item: torch.cat([item.flip(-1), item]) if isinstance(item, Tensor) else item)
+
+
+def _compare(network: ReconstructedNetwork, model: nn.Module, inputs: Any, what: str) -> None:
+    expected = tensors_in(model(*_copied(inputs)))
+    given = tensors_in(network(*_copied(inputs)))
+    if len(expected) == len(given) and all(_same(a, b) for a, b in zip(expected, given, strict=True)):
+        return
+    again = tensors_in(model(*_copied(inputs)))
+    if not all(_same(a, b) for a, b in zip(expected, again, strict=True)):
+        raise CaptureError(
+            f"the network gives different outputs on {what} each time it runs, even in eval mode, so its record cannot be verified",
+            hint="make its forward deterministic in eval mode (random numbers only when self.training)",
+        )
+    raise CaptureError(
+        f"the record does not reproduce the network on {what}: {_first_difference(network, model, inputs)}",
+        hint="something in forward is invisible to capture (NumPy, int(), a value computed once): see the named line",
+    )
+
+
+def _first_difference(network: ReconstructedNetwork, model: nn.Module, inputs: Any) -> str:
+    """Record the original again on these inputs and walk both side by side."""
+    with capturing(model) as boundary:
+        model(*_copied(inputs))
+    reference = boundary._recorder.recording
+    by_name = {node.name: node for node in reference.nodes}
+    try:
+        for step in walk(network, _copied(inputs)):
+            node = by_name.get(step.node.name)
+            if node is None:
+                return f"`{step.node.name}` at {step.node.source} did not run again"
+            for name, mine in zip(step.node.outputs, step.outputs, strict=True):
+                theirs = reference.values.get(name)
+                if theirs is not None and not _same(theirs, mine):
+                    return f"`{step.node.name}` at {step.node.source} is the first node whose output differs"
+    except Exception as error:  # noqa: BLE001 - whatever the record's failure is, it is the answer
+        return f"it fails with {type(error).__name__}: {error}"
+    return "the outputs differ although every recorded value agrees"
+
+
+def _same(a: Tensor, b: Any) -> bool:
+    return isinstance(b, Tensor) and a.shape == b.shape and a.dtype == b.dtype and bool(torch.equal(a, b) or torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num()))

@@ -1,0 +1,303 @@
+"""Channel identity: which channels live and die together, computed by pushing integer ids through the graph.
+
+Every producer's output channel gets an id; handlers say what their op does to id tensors; ids that lie on each other are united. What
+reaches an output or an opaque node is pinned with its reason. Id tensors have the shapes of their values on stride-0 views, so memory
+is what ops lay out: at most the entries of the largest value whose channel axis is merged with another (a flatten), once per such op.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from amc_plugins.core.document import Node, tree_leaves
+from amc_plugins.core.errors import GraphError
+from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.network import ReconstructedNetwork, handler_for
+from amc_plugins.core.describe import typed_params
+from amc_plugins.core.shapes import shapes
+from amc_plugins.handlers import ChannelIds, Shape
+
+__all__ = ["ChannelGroup", "ChannelMap", "channel_groups", "channel_map", "compact"]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels with the same fate: made by the same layers and read by the same layers."""
+
+    name: str
+    """The first producer's layer name (with `#n` when a layer makes several groups)."""
+    ids: Tensor
+    """Channel ids (k,), ascending: each is removed or kept as a whole."""
+    producers: tuple[str, ...]
+    """Layers that make these channels."""
+    consumers: tuple[str, ...]
+    """Layers that read them and make new channels."""
+    followers: tuple[str, ...]
+    """Layers that own per-channel tensors for them and pass them on (batch norm, depthwise convolution)."""
+    pinned: tuple[str, ...]
+    """Why none of these can be removed; empty when they can."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class ChannelMap:
+    """The channels of one network, by layer and by group."""
+
+    network: ReconstructedNetwork
+    groups: list[ChannelGroup]
+    inputs: dict[str, Tensor]
+    """Per layer that indexes its input by channel: the channel id of each position (c,)."""
+    outputs: dict[str, Tensor]
+    """Per producer: the channel id of each channel it makes (n,)."""
+    values: dict[str, Tensor]
+    """Per tensor value: its channel ids on broadcast views, compacted (size 1 where they do not vary)."""
+    shapes: dict[str, Shape]
+    _group_index: Tensor = field(repr=False)
+
+    def group_of(self, channel_id: int) -> ChannelGroup:
+        """The group of a channel id. Raises `GraphError` for an id that no producer made."""
+        index = int(self._group_index[channel_id])
+        if index < 0:
+            raise GraphError(f"channel id {channel_id} belongs to no producer")
+        return self.groups[index]
+
+    def group(self, name: str) -> ChannelGroup:
+        """The group of that name. Raises `GraphError` when there is none."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise GraphError(f"there is no channel group `{name}`; there are {[group.name for group in self.groups]}")
+
+    def shrink(self, removed: Tensor | Sequence[int]) -> ReconstructedNetwork:
+        """A new network without the channels in `removed` (ids). See `amc_plugins.core.shrink.shrink`."""
+        from amc_plugins.core.shrink import shrink
+
+        return shrink(self, torch.as_tensor(removed, dtype=torch.long))
+
+
+def compact(ids: Tensor) -> Tensor:
+    """The tensor with size 1 on every axis that is a broadcast (stride 0)."""
+    for axis in range(ids.dim()):
+        if ids.shape[axis] > 1 and ids.stride(axis) == 0:
+            ids = ids.narrow(axis, 0, 1)
+    return ids
+
+
+def _varies(ids: Tensor, axis: int) -> bool:
+    return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
+
+
+class _Ids(ChannelIds):
+    """The verbs, collecting edges and pins. One instance serves a whole graph; `at` points it at a node."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.edges: list[Tensor] = []
+        self.pins: list[tuple[Tensor, str]] = []
+        self.inputs: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
+        self._memo: dict[tuple[str, str, int], Tensor] = {}
+
+    def at(self, node: Node, output_shapes: Sequence[Shape]) -> None:
+        self.node = node
+        self.output_shapes = output_shapes
+        self._calls = {"new": 0, "channels": 0}
+
+    def _again(self, verb: str) -> tuple[str, str, int]:
+        """A key that is the same for every call of one layer: a layer that runs twice has one set of channels."""
+        self._calls[verb] += 1
+        return self.node.layer, verb, self._calls[verb]
+
+    def fresh(self, shape: Shape) -> Tensor:
+        """An id of its own for every entry."""
+        size = int(np.prod(shape, dtype=np.int64))
+        self.count += size
+        return torch.arange(self.count - size, self.count).reshape(shape)
+
+    def new(self, n: int, axis: int = 1, output: int = 0) -> Tensor:
+        shape = self.output_shapes[output]
+        axis %= len(shape)
+        if shape[axis] != n:
+            raise GraphError(f"`{self.node.op}` announced {n} channels on axis {axis} of an output of shape {shape}")
+        key = self._again("new")
+        if key not in self._memo:
+            self._memo[key] = self.fresh((n,))
+            self.outputs.setdefault(self.node.layer, self._memo[key])
+        laid = [1] * len(shape)
+        laid[axis] = n
+        return self._memo[key].reshape(laid).expand(shape)
+
+    def channels(self, ids: Tensor, axis: int) -> Tensor:
+        axis %= ids.dim()
+        size = ids.shape[axis]
+        rows = compact(ids).movedim(axis, 0).flatten(1)
+        rows = rows.expand(size, rows.shape[1])
+        vector = rows[:, 0].contiguous()
+        if rows.shape[1] > 1:
+            self._unite(rows[:, :1].expand_as(rows), rows)
+        key = self._again("channels")
+        earlier = self._memo.setdefault(key, vector)
+        if earlier is not vector:
+            self._unite(earlier, vector)
+        self.inputs.setdefault(self.node.layer, vector)
+        return vector
+
+    def tie(self, *ids: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(*(one.shape for one in ids))
+        laid = [compact(one.expand(shape)) for one in ids]
+        partners = []
+        for one, given in zip(laid, ids, strict=True):
+            stretched = [axis for axis in range(len(shape)) if shape[axis] > 1 and (_padded(given, len(shape))[axis] == 1)]
+            if any(_varies(other, axis) for axis in stretched for other in laid if other is not one):
+                self.pin(one, f"{self.node.op} at {self.node.source or self.node.name} spreads one channel over several")
+            else:
+                partners.append(one)
+        best = min(partners or laid, key=lambda one: one.numel())
+        for one in partners:
+            if one is not best:
+                a, b = torch.broadcast_tensors(best, one)
+                self._unite(a, b)
+        return best.expand(shape)
+
+    def pin(self, ids: Tensor, why: str) -> None:
+        self.pins.append((compact(ids).reshape(-1), why))
+
+    def straight(self, ids: Tensor) -> Tensor:
+        laid = compact(ids)
+        varying = [axis for axis in range(laid.dim()) if _varies(laid, axis)]
+        if len(varying) <= 1:
+            return ids
+        carrier = 1 if 1 in varying else max(varying, key=lambda axis: laid.shape[axis])
+        first = laid
+        for axis in varying:
+            if axis != carrier:
+                first = first.narrow(axis, 0, 1)
+        self._unite(first.expand_as(laid), laid)
+        return first.expand(ids.shape)
+
+    def _unite(self, a: Tensor, b: Tensor) -> None:
+        different = a != b
+        if different.any():
+            self.edges.append(torch.stack([a[different], b[different]]))
+
+    def fitted(self, ids: Tensor, shape: Shape) -> Tensor:
+        """A handler's answer on its output's shape: sizes may change on axes along which ids do not vary (pooling, resizing)."""
+        if tuple(ids.shape) == shape:
+            return ids
+        if ids.dim() == len(shape):
+            laid = compact(ids)
+            for axis in range(len(shape)):
+                if laid.shape[axis] not in (1, shape[axis]) and not _varies(laid, axis):
+                    laid = laid.narrow(axis, 0, 1)
+            if all(have in (1, want) for have, want in zip(laid.shape, shape, strict=True)):
+                return laid.expand(shape)
+        self.pin(ids, f"`{self.node.op}` at {self.node.source or self.node.name} moves channels in a way that its handler does not describe")
+        return self.pinned(shape, f"made by `{self.node.op}` at {self.node.source or self.node.name}")
+
+    def pinned(self, shape: Shape, why: str) -> Tensor:
+        """Ids for a value whose channels must all stay."""
+        one = self.fresh((1,))
+        self.pin(one, why)
+        return one.reshape([1] * len(shape)).expand(shape)
+
+    def classes(self) -> np.ndarray:
+        """The class of each id: the smallest id united with it."""
+        size = max(self.count, 1)
+        edges = torch.cat(self.edges, 1).numpy() if self.edges else np.zeros((2, 0), dtype=np.int64)
+        graph = coo_matrix((np.ones(edges.shape[1], dtype=np.int8), (edges[0], edges[1])), shape=(size, size))
+        _, labels = connected_components(graph, directed=False)
+        smallest = np.full(labels.max() + 1, size, dtype=np.int64)
+        np.minimum.at(smallest, labels, np.arange(size))
+        return smallest[labels]
+
+
+def channel_map(network: ReconstructedNetwork) -> ChannelMap:
+    """Push ids through the graph and unite what lies on each other.
+
+    Raises:
+        UnsupportedOpError: a node's handler is not installed.
+        GraphError: a handler announced channels that do not fit its output.
+    """
+    found = shapes(network)
+    ids = _Ids()
+    values: dict[str, Tensor] = {}
+    for spec in network.graph.inputs:
+        shape = found[spec.name]
+        ids.at(Node(name=spec.name, layer=spec.name, op="input", outputs=[spec.name]), [shape])
+        values[spec.name] = ids.new(shape[1], axis=1) if len(shape) > 1 else ids.pinned(shape, "an input of the network")
+        ids.pin(values[spec.name], "an input of the network")
+    sources = {spec.name for spec in network.graph.inputs}
+    for node in network.graph.nodes:
+        if node.op in (SIZE, INT):
+            continue
+        ids.at(node, [found[name] for name in node.outputs])
+        given = [values[name] for name in node.inputs if name in values]
+        if node.op == OPAQUE:
+            why = f"touches an op without a handler: {network.graph.metadata.get(f'opaque:{node.layer}', node.name)}"
+            for one in given:
+                ids.pin(one, why)
+            made: Sequence[Tensor] = [ids.pinned(shape, why) for shape in ids.output_shapes]
+        else:
+            answer = handler_for(node.op).channels(typed_params(node), given, ids)
+            made = [answer] if isinstance(answer, Tensor) else list(answer)
+        if len(made) != len(node.outputs):
+            raise GraphError(f"the handler of `{node.op}` gave ids for {len(made)} outputs of `{node.name}`, which has {len(node.outputs)}")
+        for name, one, shape in zip(node.outputs, made, ids.output_shapes, strict=True):
+            values[name] = ids.fitted(one, shape)
+    for name in tree_leaves(network.graph.outputs):
+        if name in values:
+            ids.pin(values[name], "an output of the network")
+    return _resolved(network, ids, values, found, sources)
+
+
+def _resolved(
+    network: ReconstructedNetwork, ids: _Ids, values: dict[str, Tensor], found: dict[str, Shape], sources: set[str]
+) -> ChannelMap:
+    classes = torch.from_numpy(ids.classes())
+    inputs = {layer: classes[vector] for layer, vector in ids.inputs.items()}
+    outputs = {layer: classes[vector] for layer, vector in ids.outputs.items() if layer not in sources}
+    pinned: dict[int, list[str]] = defaultdict(list)
+    for vector, why in ids.pins:
+        for one in classes[vector].unique().tolist():
+            if why not in pinned[one]:
+                pinned[one].append(why)
+    members: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for role, table in (("out", outputs), ("in", inputs)):
+        for layer, vector in table.items():
+            for one in vector.unique().tolist():
+                members[one].append((role, layer))
+    made = sorted({one for vector in outputs.values() for one in vector.unique().tolist()})
+    grouped: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for one in made:
+        grouped[(tuple(members[one]), tuple(pinned[one]))].append(one)
+    groups: list[ChannelGroup] = []
+    names: dict[str, int] = defaultdict(int)
+    index = torch.full((len(classes),), -1, dtype=torch.long)
+    order = {layer: place for place, layer in enumerate(network.layer_names)}
+    for (roles, reasons), group_ids in grouped.items():
+        producers = sorted((layer for role, layer in roles if role == "out"), key=order.__getitem__)  # type: ignore[attr-defined]
+        readers = sorted((layer for role, layer in roles if role == "in"), key=order.__getitem__)  # type: ignore[attr-defined]
+        name = producers[0] if not names[producers[0]] else f"{producers[0]}#{names[producers[0]]}"
+        names[producers[0]] += 1
+        index[group_ids] = len(groups)
+        consumers = tuple(layer for layer in readers if layer in outputs)
+        followers = tuple(layer for layer in readers if layer not in outputs)
+        group_vector = torch.tensor(group_ids)
+        groups.append(ChannelGroup(name, group_vector, tuple(producers), consumers, followers, tuple(reasons)))  # type: ignore[arg-type]
+    compacted = {name: classes[compact(one)] for name, one in values.items()}
+    return ChannelMap(network, groups, inputs, outputs, compacted, found, index)
+
+
+def channel_groups(network: ReconstructedNetwork) -> list[ChannelGroup]:
+    """Which channels live and die together, which layers make and read them, and what is pinned and why."""
+    return channel_map(network).groups

@@ -1,0 +1,144 @@
+"""From a network to its complete document with tensors, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from amc_plugins.core.document import Document, Node, TensorSpec
+from amc_plugins.core.errors import DocumentError
+from amc_plugins.core.network import DTYPES, ReconstructedNetwork, handler_for
+from amc_plugins.handlers import LayerHandler
+
+__all__ = ["describe", "make_layer", "plain_params", "rebuild", "tensors_of", "typed_params"]
+
+
+def typed_params(node: Node) -> Any:
+    """The validated `Params` of a node. Raises `DocumentError` naming the node."""
+    handler = handler_for(node.op)
+    try:
+        return handler.Params(**node.params)
+    except ValueError as error:
+        raise DocumentError(f"node `{node.name}` ({node.op}): {error}") from error
+
+
+def plain_params(handler: LayerHandler, module: nn.Module) -> dict[str, Any]:
+    """A module's parameters as a document holds them."""
+    params = handler.params(module)
+    return {**{name: getattr(params, name) for name in type(params).model_fields}, **(params.model_extra or {})}
+
+
+def describe(network: ReconstructedNetwork) -> Document:
+    """The complete document of a network: parameters as the layers have them now, tensor slots and the tensor table.
+
+    A tensor that several layers share is listed once, under the first slot's name.
+    """
+    document = network.graph.model_copy(deep=True)
+    table = _slot_table(network)
+    for node in document.nodes:
+        handler = handler_for(node.op)
+        node.params = plain_params(handler, network.layer(node.layer))
+        node.op_version = handler.spec.op_version
+        node.tensors = {slot: name for slot, (name, _) in table[node.layer].items()}
+    document.tensors = [
+        TensorSpec(name=name, dtype=DTYPES[tensor.dtype], shape=list(tensor.shape))  # type: ignore[arg-type]
+        for name, tensor in _by_name(table).items()
+    ]
+    return document
+
+
+def tensors_of(network: ReconstructedNetwork) -> dict[str, Tensor]:
+    """The tensors by the names that `describe` gives them, detached, in document order."""
+    return _by_name(_slot_table(network))
+
+
+_SlotTable = dict[str, dict[str, tuple[str, Tensor]]]
+
+
+def _slot_table(network: ReconstructedNetwork) -> _SlotTable:
+    """Per layer and slot: the tensor and its name. A tensor shared between layers keeps the first name."""
+    names: dict[int, str] = {}
+    table: _SlotTable = {}
+    for layer in network.layer_names:
+        module = network.layer(layer)
+        own = module.state_dict(keep_vars=True)  # the handler may hand out detached views; identity is the module's
+        table[layer] = {}
+        for slot, given in handler_for(network.nodes_of(layer)[0].op).tensors(module).items():
+            tensor = own.get(slot, given)
+            table[layer][slot] = (names.setdefault(id(tensor), f"{layer}/{slot}"), tensor)
+    return table
+
+
+def _by_name(table: _SlotTable) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for slots in table.values():
+        for name, tensor in slots.values():
+            found.setdefault(name, tensor.detach())
+    return found
+
+
+def rebuild(document: Document, tensors: Mapping[str, Tensor]) -> ReconstructedNetwork:
+    """The network of a complete document, in eval mode. Tensors that the document shares are shared again.
+
+    Raises:
+        DocumentError: parameters or tensors do not fit an op; names the node.
+        UnsupportedOpError: an op has no handler; names the distribution to install.
+    """
+    layers: dict[str, nn.Module] = {}
+    first: dict[str, tuple[nn.Module, str]] = {}
+    for node in document.nodes:
+        if node.layer in layers:
+            continue
+        handler = handler_for(node.op)
+        if node.op_version > handler.spec.op_version:
+            raise DocumentError(
+                f"node `{node.name}` needs version {node.op_version} of `{node.op}`, the installed handler has {handler.spec.op_version}",
+                hint="upgrade the distribution that provides it",
+            )
+        if missing := [name for name in node.tensors.values() if name not in tensors]:
+            raise DocumentError(f"node `{node.name}`: the tensor `{missing[0]}` is missing")
+        slots = {slot: tensors[name] for slot, name in node.tensors.items()}
+        try:
+            module = handler.build(typed_params(node), slots)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise DocumentError(f"node `{node.name}` ({node.op}) cannot be built: {error}") from error
+        layers[node.layer] = module
+        for slot, name in node.tensors.items():
+            _share(first, name, module, slot)
+    graph = document.model_copy(deep=True)
+    graph.tensors = []
+    for node in graph.nodes:
+        node.tensors = {}
+    return ReconstructedNetwork(graph, layers).eval()
+
+
+def _share(first: dict[str, tuple[nn.Module, str]], name: str, module: nn.Module, slot: str) -> None:
+    if slot not in module.state_dict():
+        return
+    if name in first:
+        owner, leaf = _owner(*first[name])
+        mine, my_leaf = _owner(module, slot)
+        setattr(mine, my_leaf, getattr(owner, leaf))
+    else:
+        first[name] = (module, slot)
+
+
+def _owner(module: nn.Module, slot: str) -> tuple[nn.Module, str]:
+    path, _, leaf = slot.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def make_layer(op: str, params: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A new layer of any op, through its handler: how a compressor makes layers of other families.
+
+    Raises:
+        UnsupportedOpError: no handler is installed for `op`.
+        DocumentError: the parameters or tensors do not fit it.
+    """
+    handler = handler_for(op)
+    try:
+        return handler.build(handler.Params(**params), tensors)
+    except ValueError as error:
+        raise DocumentError(f"`{op}` cannot be built from {dict(params)}: {error}") from error

@@ -1,0 +1,125 @@
+"""Removing channels: every layer that holds a piece of them is replaced by what its handler keeps."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from amc_plugins.core.channels import ChannelMap
+from amc_plugins.core.describe import plain_params
+from amc_plugins.core.document import Node
+from amc_plugins.core.errors import GraphError, PluginError
+from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.network import ReconstructedNetwork, handler_for
+from amc_plugins.core.shapes import shapes
+from amc_plugins.handlers import Kept, Shape
+
+__all__ = ["keep_layer", "kept_of", "kept_values", "shrink"]
+
+
+def shrink(channels: ChannelMap, removed: Tensor) -> ReconstructedNetwork:
+    """A new network without the channels `removed` (ids of `channels`).
+
+    Raises:
+        GraphError: a channel is pinned (the message has the reasons), a group would lose all its channels, or an op cannot express
+            the removal.
+        PluginError: a handler's `keep` gave a layer of the wrong size.
+    """
+    kept = kept_values(channels, removed)
+    network = channels.network
+    layers: dict[str, nn.Module] = {}
+    for layer in network.layer_names:
+        nodes = network.nodes_of(layer)
+        changed = [keep_layer(network, node, kept) for node in nodes if _touched(node, kept)]
+        layers[layer] = copy.deepcopy(changed[0] if changed else network.layer(layer))
+    graph = network.graph.model_copy(deep=True)
+    for node in graph.nodes:
+        if node.op not in (OPAQUE, SIZE, INT) and _touched(node, kept):
+            node.params = plain_params(handler_for(node.op), layers[node.layer])
+    smaller = ReconstructedNetwork(graph, layers)
+    smaller.training = network.training
+    _check(smaller, kept)
+    return smaller
+
+
+def kept_values(channels: ChannelMap, removed: Tensor) -> dict[str, Kept]:
+    """What stays of every tensor value. Raises `GraphError` as `shrink` does."""
+    size = len(channels._group_index)
+    stays = torch.ones(size, dtype=torch.bool)
+    stays[removed] = False
+    for group in channels.groups:
+        gone = group.ids[~stays[group.ids]]
+        if len(gone) and group.pinned:
+            raise GraphError(f"channels of `{group.name}` cannot be removed: {'; '.join(group.pinned)}")
+        if len(gone) == len(group.ids):
+            raise GraphError(f"all {len(gone)} channels of `{group.name}` would be removed; at least one must stay")
+    return {value: kept_of(value, ids, channels.shapes[value], stays) for value, ids in channels.values.items()}
+
+
+def kept_of(value: str, ids: Tensor, shape: Shape, stays: Tensor) -> Kept:
+    """What stays of one value with the (compacted) channel ids `ids`, given which ids stay.
+
+    Raises:
+        GraphError: what goes is not whole slices of the value, or everything goes.
+    """
+    mask = stays[ids]
+    if bool(mask.all()):
+        return Kept(shape, {})
+    indices: dict[int, Tensor] = {}
+    product = torch.ones_like(mask)
+    for axis in range(mask.dim()):
+        others = [other for other in range(mask.dim()) if other != axis]
+        on_axis = mask.amax(dim=others) if others else mask
+        if mask.shape[axis] > 1 and not bool(on_axis.all()):
+            indices[axis] = on_axis.nonzero().flatten()
+            laid = [1] * mask.dim()
+            laid[axis] = -1
+            product = product & on_axis.reshape(laid)
+    if not torch.equal(product, mask) or any(len(index) == 0 for index in indices.values()):
+        raise GraphError(
+            f"the channels chosen cannot be cut out of `{value}` (shape {shape}): they are not whole slices of it, or all of it",
+            hint="its op's handler should tie them: `ids.straight` in `channels`",
+        )
+    return Kept(shape, indices)
+
+
+def _touched(node: Node, kept: dict[str, Kept]) -> bool:
+    return any(name in kept and kept[name].indices for name in (*node.inputs, *node.outputs))
+
+
+def keep_layer(network: ReconstructedNetwork, node: Node, kept: dict[str, Kept]) -> nn.Module:
+    """What the handler keeps of a node's layer, with mode, dtype, device and `requires_grad` of the original."""
+    module = network.layer(node.layer)
+    if node.op in (OPAQUE, SIZE, INT):
+        return module
+    handler = handler_for(node.op)
+    inputs = [kept[name] for name in node.inputs if name in kept]
+    smaller = handler.keep(module, inputs, [kept[name] for name in node.outputs])
+    if smaller is module:
+        return module
+    old = module.state_dict(keep_vars=True)
+    for name, tensor in smaller.state_dict(keep_vars=True).items():
+        if name not in old:
+            raise PluginError(f"the handler of `{node.op}` kept a tensor `{name}` that `{node.layer}` does not have")
+        if tensor.dtype != old[name].dtype or tensor.device != old[name].device:
+            tensor.data = tensor.data.to(device=old[name].device, dtype=old[name].dtype)
+        if isinstance(tensor, nn.Parameter):
+            tensor.requires_grad_(old[name].requires_grad)
+    return smaller.train(module.training)
+
+
+def _check(network: ReconstructedNetwork, kept: dict[str, Kept]) -> None:
+    try:
+        found = shapes(network)
+    except (RuntimeError, ValueError) as error:
+        raise PluginError(f"the smaller network does not run: {error}", hint="one of its ops' handlers keeps the wrong sizes") from error
+    makers = {name: node for node in network.graph.nodes for name in node.outputs}
+    for value, one in kept.items():
+        if found[value] != one.new_shape:
+            node = makers[value]
+            raise PluginError(
+                f"after the removal `{node.name}` ({node.op}) gives shape {found[value]}, expected was {one.new_shape}",
+                hint=f"`keep` of the handler of `{node.op}` must resize what it owns",
+            )

@@ -1,0 +1,107 @@
+"""The contract of an exporter: `Exporter`, and the helpers that keep files safe. This module is its reference page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amc_plugins.core.errors import AmcError, CheckFailed, UnsupportedOpError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from amc_plugins.core.network import ReconstructedNetwork
+
+__all__ = ["AmcError", "CheckFailed", "Exporter", "UnsupportedOpError", "atomic_write", "refuse_opaque", "verify_reload"]
+
+
+class Exporter(ABC):
+    """Writes networks to files of one format."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def export(self, network: ReconstructedNetwork, path: Path) -> None:
+        """Write `path` whole or not at all (`atomic_write`).
+
+        Raises:
+            UnsupportedOpError: a node cannot be written; named with its source line.
+        """
+
+    @abstractmethod
+    def verify(self, path: Path, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
+        """Check that the file computes what the network does on `inputs`.
+
+        Raises:
+            CheckFailed: it does not; the message has the largest difference.
+        """
+
+    def load(self, path: Path) -> ReconstructedNetwork:
+        """Read a network back. Only exporters whose declaration says `loads=True`."""
+        raise UnsupportedOpError(f"{type(self).__name__} writes files that it cannot read back: {path}")
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed when it does not."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def refuse_opaque(network: ReconstructedNetwork, form: str) -> None:
+    """Refuse a network with calls that no handler covers: no file can hold them. `form` is what was to be written (`.json`).
+
+    Raises:
+        UnsupportedOpError: names each such call and its source line.
+    """
+    opaque = [node for node in network.graph.nodes if node.op == "opaque"]
+    if opaque:
+        calls = "; ".join(
+            f"`{getattr(network.layer(node.layer), 'target', node.name)}` at {node.source or 'an unknown line'} (node `{node.name}`)"
+            for node in opaque[:10]
+        )
+        more = f" and {len(opaque) - 10} more" if len(opaque) > 10 else ""
+        raise UnsupportedOpError(
+            f"cannot write {form}: no handler covers {calls}{more}",
+            hint="install the distribution that handles it or write a LayerHandler (amc_plugins.handlers); "
+            "`capture(..., strict=True)` shows the shortest one",
+        )
+
+
+def verify_reload(loaded: ReconstructedNetwork, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
+    """Check that two networks give the same bits in eval mode on `inputs`.
+
+    Raises:
+        CheckFailed: they do not; the message has the largest difference.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    modes = [(module, module.training) for net in (loaded, network) for module in net.modules()]
+    try:
+        with torch.no_grad():
+            ours = pytree.tree_leaves(loaded.eval()(*inputs))
+            theirs = pytree.tree_leaves(network.eval()(*inputs))
+    finally:
+        for module, training in modes:
+            module.training = training
+    for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        if isinstance(a, torch.Tensor) and not torch.equal(a, b):
+            worst = (a.double() - b.double()).abs().max().item() if a.shape == b.shape else float("nan")
+            raise CheckFailed(f"output {index} of the reloaded network differs, by at most {worst:.3e}")

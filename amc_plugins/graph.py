@@ -1,0 +1,44 @@
+"""The graph for plugin authors: networks, their documents, channels, costs and edits."""
+
+from __future__ import annotations
+
+from amc_plugins.core.capture import capture, capturing
+from amc_plugins.core.channels import ChannelGroup, ChannelMap, channel_groups, channel_map
+from amc_plugins.core.describe import describe, make_layer, rebuild, tensors_of, typed_params
+from amc_plugins.core.edit import consumers, insert_after, insert_before, producer, remove, replace, set_layer
+from amc_plugins.core.errors import GraphError, UnsupportedOpError
+from amc_plugins.core.macs import Profile, Row, ShrinkCost, profile
+from amc_plugins.core.network import ReconstructedNetwork, Step, handler_for, walk
+from amc_plugins.core.shapes import shapes
+
+__all__ = [
+    "ChannelGroup",
+    "ChannelMap",
+    "GraphError",
+    "Profile",
+    "ReconstructedNetwork",
+    "Row",
+    "ShrinkCost",
+    "Step",
+    "UnsupportedOpError",
+    "capture",
+    "capturing",
+    "channel_groups",
+    "channel_map",
+    "consumers",
+    "describe",
+    "handler_for",
+    "insert_after",
+    "insert_before",
+    "make_layer",
+    "producer",
+    "profile",
+    "rebuild",
+    "remove",
+    "replace",
+    "set_layer",
+    "shapes",
+    "tensors_of",
+    "typed_params",
+    "walk",
+]
