@@ -144,6 +144,8 @@ class Plan(ABC):
     layers: list[LayerView]
     network: ReconstructedNetwork
     """The network to compress; never changed."""
+    calibration: Calibration
+    """A bounded part of the calibration data, kept for the refit and for scoring candidates."""
 
     @abstractmethod
     def macs(self, candidate: Mapping[str, int]) -> int:

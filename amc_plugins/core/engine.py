@@ -1,0 +1,222 @@
+"""The verbs of the user's API: prepare, compress, tune, train, export, load. Each finds a plugin by name and hands over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from amc_plugins.compression import CompressionResult, Compressor, Plan
+from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
+from amc_plugins.core.network import ReconstructedNetwork
+from amc_plugins.core.registry import registry
+from amc_plugins.core.runs import Run
+from amc_plugins.core.search import Search, search
+from amc_plugins.core.specs import ExporterSpec
+from amc_plugins.core.structure import map_leaves
+from amc_plugins.exporting import Exporter
+from amc_plugins.training import Trainer, TrainingResult
+
+__all__ = ["Run", "compress", "export", "load", "prepare", "random_inputs", "train", "tune"]
+
+Evaluate = Callable[[ReconstructedNetwork], float]
+Allocation = Literal["curves", "uniform"]
+
+
+def _method(kind: str, name: str, settings: Mapping[str, Any]) -> Any:
+    """The plugin's class with validated settings. Raises `UnknownPluginError`, `PluginError` or `SettingsError`."""
+    validated, target = registry().create(kind, name, dict(settings))
+    return target(validated)
+
+
+def _captured(network: object) -> ReconstructedNetwork:
+    if isinstance(network, ReconstructedNetwork):
+        return network
+    raise AmcError(
+        f"a captured network is needed, given was a {type(network).__name__}", hint="network = amc.capture(model, example_input)"
+    )
+
+
+def prepare(
+    network: ReconstructedNetwork,
+    compressor: str,
+    *,
+    calibration: Iterable[Any],
+    seed: int = 0,
+    evaluate: Evaluate | None = None,
+    budget: float | None = None,
+    run: Run | None = None,
+    **settings: Any,
+) -> Plan:
+    """Do a compressor's ratio-independent work once; the plan gives any number of candidates afterwards.
+
+    Args:
+        network: a captured network; not changed.
+        compressor: the plugin's name, see `amc plugins list --kind compressors`.
+        calibration: an iterable of tensors, or of tuples whose first item is the input; labels are not needed.
+        seed: all randomness of the plan.
+        evaluate: `network -> score`, higher is better; only for methods that use it.
+        budget: the total share that will be asked for, if it is known.
+        run: told about progress.
+        settings: of the compressor, see `amc plugins show NAME`.
+    """
+    method: Compressor = _method("compressors", compressor, settings)
+    return method.prepare(_captured(network), calibration, seed=seed, evaluate=evaluate, budget=budget, run=run)
+
+
+def compress(
+    network: ReconstructedNetwork,
+    compressor: str,
+    *,
+    calibration: Iterable[Any],
+    total: float | None = None,
+    ratio: float | None = None,
+    ratios: Mapping[str, float] | None = None,
+    allocation: Allocation = "curves",
+    refit: bool = True,
+    seed: int = 0,
+    evaluate: Evaluate | None = None,
+    run: Run | None = None,
+    **settings: Any,
+) -> CompressionResult:
+    """Compress a captured network: `prepare`, choose a candidate, `apply`.
+
+    Exactly one of `total` (share of the network's MACs to remove), `ratio` (share of each layer's) and `ratios` (by layer name or
+    glob) says how much; the setting `compress_ratio` of the source system, a number or a mapping, serves in place of the last two.
+    See `prepare` for the other arguments and `Plan.candidate` for what is refused.
+    """
+    if total is None and ratio is None and ratios is None:
+        asked = settings.get("compress_ratio")
+        ratio, ratios = (None, asked) if isinstance(asked, Mapping) else (asked, None)
+    plan = prepare(network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=total, run=run, **settings)
+    return plan.apply(plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation), refit=refit)
+
+
+def tune(
+    plan: Plan,
+    tuner: str,
+    *,
+    total: float,
+    evaluate: Evaluate | None = None,
+    evaluations: int = 200,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    run: Run | None = None,
+    **settings: Any,
+) -> Search:
+    """Search the plan's variables for the best network that removes the share `total` of the MACs.
+
+    Args:
+        plan: from `prepare`.
+        tuner: the plugin's name, see `amc plugins list --kind tuners`.
+        total: share of the MACs to remove; every candidate removes at least that.
+        evaluate: `network -> score`, higher is better. Default: minus the divergence of the outputs from the original's on the plan's
+            calibration data.
+        evaluations: how many different candidates to score.
+        seed: all randomness of the search.
+        folder: keeps every score at once in SQLite; the same call goes on where a killed one stopped.
+        run: told about every candidate.
+        settings: of the tuner.
+
+    Raises:
+        BudgetError: the plan cannot remove `total`.
+    """
+    validated, target = registry().create("tuners", tuner, dict(settings))
+    return search(
+        plan, tuner, target, validated, total=total, evaluate=evaluate, evaluations=evaluations, seed=seed, folder=folder, run=run
+    )
+
+
+def train(
+    network: nn.Module,
+    trainer: str,
+    *,
+    train: Iterable[Any],
+    validation: Iterable[Any] | None = None,
+    teacher: nn.Module | None = None,
+    seed: int = 0,
+    run: Run | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> TrainingResult:
+    """Retrain a network; the given one is not changed. See `amc_plugins.training.Trainer.fit` for the arguments."""
+    method: Trainer = _method("trainers", trainer, settings)
+    return method.fit(network, train, validation, seed=seed, teacher=teacher, run=run, resume=resume)
+
+
+def export(
+    network: ReconstructedNetwork,
+    exporter: str,
+    path: str | os.PathLike[str],
+    *,
+    verify: bool = True,
+    run: Run | None = None,
+    **settings: Any,
+) -> Path:
+    """Write a network to a file, whole or not at all, and check the file against the network.
+
+    Args:
+        network: a captured network, or what compression or training made of one.
+        exporter: the plugin's name, see `amc plugins list --kind exporters`.
+        path: the file; the exporter's suffix is added to a name without one.
+        verify: read it back and compare on random inputs.
+        run: told about the file.
+        settings: of the exporter.
+
+    Raises:
+        UnsupportedOpError: a node cannot be written; named with its source line.
+        CheckFailed: the file does not compute what the network does.
+    """
+    method: Exporter = _method("exporters", exporter, settings)
+    spec = registry().spec("exporters", exporter)
+    assert isinstance(spec, ExporterSpec)
+    path = Path(path)
+    if not path.suffix:
+        path = path.with_suffix(spec.suffixes[0])
+    elif path.suffix not in spec.suffixes:
+        raise SettingsError(f"`{exporter}` writes {', '.join(spec.suffixes)}, given was `{path.name}`")
+    method.export(_captured(network), path)
+    if verify:
+        method.verify(path, network, random_inputs(network))
+    if run is not None:
+        run.artifact_written(path)
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> ReconstructedNetwork:
+    """Read a network from a file, by its suffix; no code of the user's network is needed.
+
+    Raises:
+        UnknownPluginError: no installed exporter reads that suffix.
+        AmcError: the file is missing or not what its name says.
+    """
+    path = Path(path)
+    readers = [spec for spec in registry().specs("exporters") if isinstance(spec, ExporterSpec) and spec.loads]
+    for spec in readers:
+        if path.suffix in spec.suffixes:
+            if not path.is_file():
+                raise AmcError(f"there is no file `{path}`")
+            exporter: Exporter = _method("exporters", spec.name, {})
+            return exporter.load(path)
+    suffixes = sorted(suffix for spec in readers for suffix in spec.suffixes)
+    raise UnknownPluginError(
+        f"no installed exporter reads `{path.suffix or path.name}` files; those installed read {', '.join(suffixes) or 'none'}",
+        hint="`pip install amc-archive-export` reads .pkl and .json, `pip install amc-venus-export` reads .vnmodel",
+    )
+
+
+def random_inputs(network: ReconstructedNetwork, *, seed: int = 0, batch: int = 2) -> tuple[Any, ...]:
+    """Inputs of the captured shapes: standard normal floats, zeros for integers. A fixed batch stays as it is."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def fill(item: Any) -> Any:
+        if isinstance(item, Tensor) and item.is_floating_point():
+            return torch.randn(item.shape, generator=generator).to(dtype=item.dtype, device=item.device)
+        return item
+
+    filled: tuple[Any, ...] = map_leaves(network.example_inputs(batch=batch), fill)
+    return filled

@@ -1,0 +1,72 @@
+"""A run: its folder, and the observers that are told what happens in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pluggy
+
+from amc_plugins.core import hookspecs
+from amc_plugins.core.errors import PluginError
+
+__all__ = ["Run"]
+
+
+class Run:
+    """One piece of work from start to end. A context: observers are told when it starts and when, and why, it ends.
+
+    Args:
+        title: what it is, for people.
+        folder: where its files go; None for work that leaves none. Made when missing.
+        observers: objects with observer hooks, marked with `hookimpl`.
+        steps: names of the steps to come, when they are known.
+
+    Raises:
+        PluginError: an observer has a hook that does not exist.
+    """
+
+    def __init__(
+        self, title: str, folder: str | Path | None = None, observers: Iterable[object] = (), steps: tuple[str, ...] = ()
+    ) -> None:
+        self.title = title
+        self.folder = None if folder is None else Path(folder)
+        self.steps = steps
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        for observer in observers:
+            self._manager.register(observer)
+        try:
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"an observer has a hook that does not exist: {error}", hint="see `amc_plugins.core.hookspecs`") from error
+
+    def __enter__(self) -> Self:
+        self._manager.hook.amc_run_started(run=self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._manager.hook.amc_run_ended(run=self, error=error)
+
+    def layer_compressed(self, layer: str, error: float, macs: int) -> None:
+        """One layer has its final form: its relative response error, and what it costs now."""
+        self._manager.hook.amc_layer_compressed(run=self, layer=layer, error=error, macs=macs)
+
+    def candidate_scored(self, candidate: Mapping[str, int], objectives: Mapping[str, float]) -> None:
+        """A search has scored one candidate."""
+        self._manager.hook.amc_candidate_scored(run=self, candidate=candidate, objectives=objectives)
+
+    def epoch_ended(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """A trainer has finished an epoch, counted from 1."""
+        self._manager.hook.amc_epoch_ended(run=self, epoch=epoch, metrics=metrics)
+
+    def artifact_written(self, path: str | Path) -> None:
+        """A file of the run is complete on disk."""
+        self._manager.hook.amc_artifact_written(run=self, path=Path(path))
+
+    def __getstate__(self) -> Any:
+        raise TypeError("a Run belongs to its process; plans and results do not hold it")
