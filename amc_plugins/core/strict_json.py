@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for: bounded before it is parsed, and without the freedoms that two readers take differently."""
+"""JSON from files that nobody vouches for: bounded before it is parsed, and only what two readers read alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _I64 = range(-(2**63), 2**63)
 
 
 class StrictJsonError(DocumentError):
-    """`code` is one of BAD_UTF8, JSON_START, JSON_DEPTH, JSON_TOO_MANY, JSON_SYNTAX, JSON_DUP_KEY, NUMBER_NONFINITE, INT_RANGE, BAD_CHAR."""
+    """JSON that is refused.
+
+    `code` is one of BAD_UTF8, JSON_START, JSON_DEPTH, JSON_TOO_MANY, JSON_SYNTAX, JSON_DUP_KEY, NUMBER_NONFINITE, INT_RANGE,
+    BAD_CHAR; `reason` is the message without it.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"not acceptable JSON: {message} [{code}]")
@@ -29,8 +33,8 @@ class StrictJsonError(DocumentError):
 def parse_strict(data: bytes, *, max_depth: int = 16, max_items: int = 4_000_000) -> dict[str, Any]:
     """Parse one JSON object (RFC 8259). Depth and the number of items are bounded before anything is built.
 
-    Refused beyond the grammar: nesting deeper than `max_depth`, repeated keys, NaN and infinities (also `1e999`), integers outside
-    64 bits, lone surrogates.
+    Refused beyond the grammar: nesting deeper than `max_depth`, repeated keys, NaN and infinities (also `1e999`), integers
+    outside 64 bits, lone surrogates.
 
     Raises:
         StrictJsonError: a `DocumentError`; its `code` says which rule was broken.
@@ -46,9 +50,7 @@ def parse_strict(data: bytes, *, max_depth: int = 16, max_items: int = 4_000_000
     if data.count(b",") + data.count(b"[") + data.count(b"{") > max_items:
         raise StrictJsonError("JSON_TOO_MANY", f"more than {max_items} items")
     try:
-        parsed = json.loads(
-            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
-        )
+        parsed = json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant)
     except StrictJsonError:
         raise
     except ValueError as error:

@@ -1,0 +1,48 @@
+"""Tensors as little-endian bytes and back, without a copy where that is possible."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amc_venus_export._errors import VnModelError
+
+__all__ = ["DTYPES", "bytes_of", "check_byte_order", "tensor_in"]
+
+DTYPES: dict[str, torch.dtype] = {
+    "f32": torch.float32,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "f64": torch.float64,
+    "i8": torch.int8,
+    "u8": torch.uint8,
+    "i16": torch.int16,
+    "i32": torch.int32,
+    "i64": torch.int64,
+    "bool": torch.bool,
+}
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The tensor's entries in row-major order; a view of its memory if it is contiguous and on the CPU."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
+
+
+def tensor_in(buffer: Any, offset: int, dtype: str, shape: list[int]) -> Tensor:
+    """A tensor over a writable buffer, which it keeps alive. Empty tensors own nothing."""
+    count = 1
+    for dim in shape:
+        count *= dim
+    if not count:
+        return torch.empty(shape, dtype=DTYPES[dtype])
+    return torch.frombuffer(buffer, dtype=DTYPES[dtype], count=count, offset=offset).reshape(shape)
+
+
+def check_byte_order() -> None:
+    """Raises `VnModelError` BYTE_ORDER on a big-endian machine, where the bytes of a file are not those of tensors."""
+    if sys.byteorder != "little":
+        raise VnModelError("BYTE_ORDER", "a .vnmodel is little-endian, which this machine is not")

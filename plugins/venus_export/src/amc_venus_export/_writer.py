@@ -1,0 +1,118 @@
+"""The writer. What it writes has passed the reader's own checks of the graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from amc_plugins.document import Document, DocumentError
+from amc_plugins.exporting import atomic_write
+from amc_venus_export._bytes import DTYPES, bytes_of, check_byte_order
+from amc_venus_export._errors import VnModelError
+from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, MAX_GAP, Header, round_up
+from amc_venus_export._limits import DEFAULT_LIMITS
+from amc_venus_export._reader import parse_graph
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["vnmodel_parts", "write_vnmodel"]
+
+
+def write_vnmodel(
+    path: str | os.PathLike[str],
+    document: Document,
+    tensors: Mapping[str, Tensor],
+    *,
+    model_id: int = 0,
+    model_base_size_hw: tuple[int, int] | None = None,
+    align: int = 64,
+) -> None:
+    """Write a complete document and its tensors, whole or not at all. Equal contents give equal bytes.
+
+    Args:
+        model_base_size_hw: height and width that the model is meant for.
+        align: 64 or 4096, where the data starts.
+
+    Raises:
+        VnModelError: the document could not be read back, or the tensors are not its own.
+    """
+    parts = vnmodel_parts(document, tensors, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+def vnmodel_parts(
+    document: Document,
+    tensors: Mapping[str, Tensor],
+    *,
+    model_id: int = 0,
+    model_base_size_hw: tuple[int, int] | None = None,
+    align: int = 64,
+) -> Iterator[bytes | memoryview]:
+    """The pieces of the file in order; checks run before the first. Raises as `write_vnmodel`."""
+    check_byte_order()
+    if align not in (ALIGNMENT, MAX_GAP):
+        raise VnModelError("DATA_MISALIGNED", f"align={align}, expected {ALIGNMENT} or {MAX_GAP}")
+    views = _views(document, tensors)
+    placements: list[dict[str, object]] = []
+    end = 0
+    for name, view in views.items():
+        offset = round_up(end, ALIGNMENT)
+        placements.append({"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": zlib.crc32(view)})
+        end = offset + view.nbytes
+    graph = _graph(document, placements, model_id, model_base_size_hw)
+    parse_graph(graph, end, DEFAULT_LIMITS)
+    graph_end = HEADER_BYTES + len(graph)
+    data_offset = round_up(graph_end, align)
+    header = Header(len(graph), data_offset, end, data_offset + end, zlib.crc32(graph))
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        yield header.pack()
+        yield graph
+        yield bytes(data_offset - graph_end)
+        at = 0
+        for view in views.values():
+            yield bytes(round_up(at, ALIGNMENT) - at)
+            yield view
+            at = round_up(at, ALIGNMENT) + view.nbytes
+
+    return pieces()
+
+
+def _views(document: Document, tensors: Mapping[str, Tensor]) -> dict[str, memoryview]:
+    names = [spec.name for spec in document.tensors]
+    if len(set(names)) != len(names) or set(names) != set(tensors):
+        odd = sorted(set(names) ^ set(tensors))[:3]
+        raise VnModelError(
+            "NOT_IN_TABLE", f"the tensors given are not those of the document's table: {', '.join(odd) or 'a name twice'}"
+        )
+    views: dict[str, memoryview] = {}
+    for spec in document.tensors:
+        tensor = tensors[spec.name]
+        if tensor.dtype != DTYPES[spec.dtype] or list(tensor.shape) != spec.shape:
+            message = f"`{spec.name}` is {tensor.dtype} {list(tensor.shape)}, the document says {spec.dtype} {spec.shape}"
+            raise VnModelError("NOT_IN_TABLE", message)
+        views[spec.name] = bytes_of(tensor)
+    return views
+
+
+def _graph(
+    document: Document, placements: list[dict[str, object]], model_id: int, model_base_size_hw: tuple[int, int] | None
+) -> bytes:
+    base = None if model_base_size_hw is None else list(model_base_size_hw)
+    own = {"model_id": model_id, "model_base_size_hw": base}
+    try:
+        front = json.dumps(own, separators=(",", ":"), allow_nan=False)
+        table = json.dumps(placements, separators=(",", ":"), ensure_ascii=False)
+        return f'{front[:-1]},"document":{document.to_json()},"tensors":{table}}}'.encode()
+    except UnicodeEncodeError as error:
+        raise VnModelError("BAD_CHAR", f"a text of the document has a lone surrogate: {error}") from error
+    except DocumentError as error:
+        raise VnModelError("PARAM_FORM", str(error)) from error
+    except (TypeError, ValueError) as error:  # json's refusals: NaN, what is no JSON
+        raise VnModelError("NUMBER_NONFINITE", f"the document is no JSON: {error}") from error
