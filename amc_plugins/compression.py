@@ -16,7 +16,10 @@ from amc_plugins.core.allocation import allocate, spend
 from amc_plugins.core.calibration import Calibration
 from amc_plugins.core.errors import BudgetError, SettingsError, nearest
 from amc_plugins.core.macs import ShrinkCost
-from amc_plugins.core.moments import LayerMoments, Moments, collect_moments
+from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
+from amc_plugins.core.objectives import Divergence
+from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
+from amc_plugins.core.solves import cholesky, solve_gram
 from amc_plugins.core.specs import Settings
 
 if TYPE_CHECKING:
@@ -24,18 +27,27 @@ if TYPE_CHECKING:
     from amc_plugins.core.network import ReconstructedNetwork
 
 __all__ = [
+    "MEMORY",
     "Calibration",
     "Candidate",
     "CompressionResult",
     "Compressor",
+    "Divergence",
     "LayerMoments",
     "LayerResult",
     "LayerView",
     "Moments",
     "Plan",
     "ShrinkCost",
+    "Target",
     "Variable",
+    "cholesky",
     "collect_moments",
+    "linear_map",
+    "match_responses",
+    "moments_bytes",
+    "refit_sequentially",
+    "solve_gram",
 ]
 
 Evaluate = Callable[["ReconstructedNetwork"], float]
@@ -162,6 +174,10 @@ class Plan(ABC):
     @abstractmethod
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
         """The final network. `refit` fits layer by layer on the compressed network's own activations (targets from the original)."""
+
+    def rebase(self, result: CompressionResult) -> Plan:
+        """A plan that goes on from a result. Default: prepare again, on the samples that this plan kept."""
+        return self.compressor.prepare(result.network, self.calibration, seed=self.seed)
 
     @property
     def full(self) -> Candidate:

@@ -25,7 +25,10 @@ from amc_plugins.core.describe import typed_params
 from amc_plugins.core.shapes import shapes
 from amc_plugins.handlers import ChannelIds, Shape
 
-__all__ = ["ChannelGroup", "ChannelMap", "channel_groups", "channel_map", "compact"]
+BATCH = 2
+"""Channel maps are made for two samples where the batch is open: a batch of one hides behind `squeeze` and broadcasting."""
+
+__all__ = ["BATCH", "ChannelGroup", "ChannelMap", "channel_groups", "channel_map", "compact"]
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,7 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
         UnsupportedOpError: a node's handler is not installed.
         GraphError: a handler announced channels that do not fit its output.
     """
-    found = shapes(network)
+    found = shapes(network, *network.example_inputs(batch=BATCH))
     ids = _Ids()
     values: dict[str, Tensor] = {}
     for spec in network.graph.inputs:

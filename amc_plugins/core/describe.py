@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from amc_plugins.core.document import Document, Node, TensorSpec
 from amc_plugins.core.errors import DocumentError
 from amc_plugins.core.network import DTYPES, ReconstructedNetwork, handler_for
+from amc_plugins.core.structure import tensors_in
 from amc_plugins.handlers import LayerHandler
 
 __all__ = ["describe", "make_layer", "plain_params", "rebuild", "tensors_of", "typed_params"]
@@ -37,6 +38,8 @@ def describe(network: ReconstructedNetwork) -> Document:
     """
     document = network.graph.model_copy(deep=True)
     table = _slot_table(network)
+    for spec, example in zip(document.inputs, tensors_in(network.example_inputs()), strict=True):
+        spec.dtype = DTYPES[example.dtype]  # type: ignore[assignment]
     for node in document.nodes:
         handler = handler_for(node.op)
         node.params = plain_params(handler, network.layer(node.layer))

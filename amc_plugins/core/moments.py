@@ -250,8 +250,7 @@ def collect_moments(
 
     Args:
         per_sample: output positions to draw per sample and layer (all, on maps of up to 64); None draws as many as make 30
-        samples per
-            unknown, at least 10.
+            samples per unknown, at least 10.
         seed: of the positions; a layer's do not depend on the other layers.
         progress: called with each layer's name when its moments are complete.
 
@@ -320,7 +319,9 @@ def _one_pass(
                 name = step.node.layer
                 if name not in maps:
                     continue
-                positions = sampled_positions(maps[name], tuple(step.outputs[0].shape), per_sample, total, generators[name])
+                shape = tuple(step.outputs[0].shape)
+                pixels = math.prod(shape) // (shape[0] * maps[name].out_channels)
+                positions = sampled_positions(maps[name], shape, pixels, per_sample, total, generators[name])
                 accumulate(collected[name].moments, maps[name], step.inputs[0], positions)
                 left -= 1
                 if left == 0:
@@ -341,10 +342,15 @@ def position_generator(layer: str, seed: int) -> torch.Generator:
 
 
 def sampled_positions(
-    linear: LinearMap, output: Shape, per_sample: int | None, samples: int, generator: torch.Generator
+    linear: LinearMap, output: Shape, pixels: int, per_sample: int | None, samples: int, generator: torch.Generator
 ) -> Tensor:
-    """Output positions of one chunk, as `collect_moments` draws them; `samples` is the number of samples of the whole set."""
-    pixels = math.prod(output) // max(1, output[0] * linear.out_channels)
+    """Output positions of one chunk, as `collect_moments` draws them.
+
+    Args:
+        output: shape of the chunk's responses.
+        pixels: positions of one sample of it.
+        samples: the number of samples of the whole set.
+    """
     if per_sample is None:
         unknowns = linear.weight.shape[1]
         per_sample = max(_FEWEST_PIXELS, math.ceil(_WANTED * unknowns / samples))

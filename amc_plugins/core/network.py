@@ -37,6 +37,7 @@ DTYPES: dict[torch.dtype, str] = {
     torch.int64: "i64",
     torch.bool: "bool",
 }
+_BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 _MODULE_DICT_NAMES = frozenset(dir(nn.ModuleDict()))
 
 
@@ -193,13 +194,17 @@ class ReconstructedNetwork(nn.Module):
         return {node.name: node for node in self.graph.nodes}
 
     def example_inputs(self, batch: int = 1) -> tuple[Any, ...]:
-        """Zeros of the recorded input shapes, in the structure that `forward` takes; open dimensions become `batch`."""
-        by_name = {value: key for key, value in DTYPES.items()}
-        device = next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
-        made = {
-            spec.name: torch.zeros([batch if dim is None else dim for dim in spec.shape], dtype=by_name[spec.dtype], device=device)
-            for spec in self.graph.inputs
-        }
+        """Zeros of the recorded input shapes, in the structure that `forward` takes; open dimensions become `batch`.
+
+        They are on the network's device; floating inputs have the dtype that its parameters have now.
+        """
+        reference = next((one for one in self.state_dict().values() if one.is_floating_point()), torch.zeros(0))
+        made = {}
+        for spec in self.graph.inputs:
+            recorded = _BY_NAME[spec.dtype]
+            dtype = reference.dtype if recorded.is_floating_point else recorded
+            shape = [batch if dim is None else dim for dim in spec.shape]
+            made[spec.name] = torch.zeros(shape, dtype=dtype, device=reference.device)
         return tuple(map_tree(tree, made.__getitem__) for tree in self.graph.signature)
 
     def clone(self) -> ReconstructedNetwork:

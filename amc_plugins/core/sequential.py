@@ -1,42 +1,30 @@
 """Fitting a compressed network layer by layer on its own activations, beside the original on the same samples.
 
-Both networks are stepped node by node with the activations of all samples kept at the frontier, so that one refit of the whole
-network costs one forward of each (asymmetric reconstruction: He, Zhang and Sun, ICCV 2017, section 3.2; Zhang, Zou, He and Sun, TPAMI
-2015, section 3.3).
+One refit of a whole network costs one forward of each (asymmetric reconstruction: He, Zhang and Sun, ICCV 2017, section
+3.2; Zhang, Zou, He and Sun, TPAMI 2015, section 3.3).
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from amc_plugins.core.errors import GraphError
-from amc_plugins.core.moments import (
-    MEMORY,
-    Moments,
-    accumulate,
-    linear_map,
-    position_generator,
-    sampled_positions,
-    warn_about_samples,
-)
-from amc_plugins.core.network import ReconstructedNetwork, _resolve, handler_for, layer_key, plain_params
+from amc_plugins.core.edit import set_layer
+from amc_plugins.core.moments import MEMORY, Moments, accumulate, position_generator, sampled_positions, warn_about_samples
+from amc_plugins.core.stepping import Pair, Target, evaluating
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from amc_plugins.core.calibration import Calibration
-    from amc_plugins.handlers import LinearMap
+    from amc_plugins.core.network import ReconstructedNetwork
 
-__all__ = ["Fit", "Target", "install", "match_responses", "refit_sequentially"]
+__all__ = ["Fit", "Target", "match_responses", "refit_sequentially"]
 
-_GROWTH = 4
-"""A refit starts again with more samples as soon as that many times as many fit into the memory cap."""
-
-_log = logging.getLogger(__name__)
-Fit = Callable[[str, Moments], Mapping[str, nn.Module] | None]
+Fit = Callable[[str, Moments], "Mapping[str, nn.Module] | None"]
 
 
 def refit_sequentially(
@@ -50,13 +38,14 @@ def refit_sequentially(
     seed: int = 0,
     memory: int = MEMORY,
 ) -> None:
-    """Fit layers of `compressed` in running order, each on the inputs that the layers fitted before it make; changes `compressed`.
+    """Fit layers of `compressed` in running order, each on what the layers fitted before it make; changes `compressed`.
 
-    For each layer: x are the patches of its input in `compressed`, y the target in `original` at the same pixels; `fit(layer, moments)`
-    returns modules by layer name, which are installed before going on (several for a chain), or None to leave all as it is.
+    For each layer: x are the patches of its input in `compressed`, y the target in `original` at the same samples and pixels.
+    `fit(layer, moments)` returns modules by layer name, which are installed before going on (several for a chain), or None to
+    leave everything as it is.
 
-    As many samples are used as `memory` bytes of activations allow; when the activations become smaller further down, the fitted part
-    is run again on more samples.
+    As many samples are used as `memory` bytes of activations allow; where activations become smaller further down, the fitted
+    part is run again on more samples.
 
     Args:
         layers: layers of `compressed` and their targets (a value name of `original` stands for `Target(value)`).
@@ -64,26 +53,25 @@ def refit_sequentially(
         seed: of the pixels.
 
     Raises:
-        GraphError: a layer or value does not exist, a layer is no linear map or is called several times, or a shortcut depends on the
-            layer that should correct it.
+        GraphError: a layer or value does not exist, a layer is no linear map or runs several times, or a shortcut depends on
+            the layer that should correct it.
     """
-    pair = Pair(original, compressed, layers, memory)
-    collected: dict[str, Moments] = {}
     with torch.no_grad(), evaluating(compressed):
-        for visit in pair.visits(calibration):
+        for visit in Pair(original, compressed, layers, memory).visits(calibration):
+            geometry = visit.geometry
             generator = position_generator(visit.layer, seed)
             moments: Moments | None = None
             for x, y in visit.pairs():
-                positions = sampled_positions(visit.geometry, tuple(y.shape), per_sample, visit.samples, generator)
                 if moments is None:
-                    width = visit.geometry.weight.shape[1] * visit.geometry.groups
-                    moments = Moments(width, visit.outputs(y), groups=visit.geometry.groups, device=x.device)
-                accumulate(moments, visit.geometry, x, positions, y)
+                    width, outputs = geometry.weight.shape[1] * geometry.groups, y.shape[geometry.input_axis]
+                    moments = Moments(width, outputs, groups=geometry.groups, device=x.device)
+                pixels = y.numel() // (len(y) * y.shape[geometry.input_axis])
+                positions = sampled_positions(geometry, tuple(y.shape), pixels, per_sample, visit.samples, generator)
+                accumulate(moments, geometry, x, positions, y)
             assert moments is not None
-            collected[visit.layer] = moments
             warn_about_samples({visit.layer: moments})
             for name, module in (fit(visit.layer, moments) or {}).items():
-                install(compressed, name, module)
+                set_layer(compressed, name, module)
 
 
 def match_responses(
@@ -95,61 +83,50 @@ def match_responses(
     memory: int = MEMORY,
     most: float = 2.0,
 ) -> None:
-    """Give each layer's response the mean and variance per channel that its target has, in running order; changes `compressed`.
+    """Give each layer's response the mean and variance per channel of its target, in running order; changes `compressed`.
 
-    A least-squares fit has less variance than its target; scaling the rows of the weights (by at most `most`, at least its inverse)
-    undoes that. It can hurt, so compare `output_divergence` before and after.
+    A least-squares fit has less variance than its target; scaling the rows of the weights (by at most `most`, at least its
+    inverse) undoes that. It can hurt: compare the outputs' divergence before and after.
+
+    Raises:
+        GraphError: as `refit_sequentially`.
     """
-    pair = Pair(original, compressed, layers, memory)
     with torch.no_grad(), evaluating(compressed):
-        for visit in pair.visits(calibration):
+        for visit in Pair(original, compressed, layers, memory).visits(calibration):
             linear = visit.own
-            wanted = have = None
+            wanted, have = _ChannelStatistics(), _ChannelStatistics()
             for x, y in visit.pairs():
-                made = compressed.layer(visit.layer)(x)
-                wanted = _add_statistics(wanted, y, linear.input_axis)
-                have = _add_statistics(have, made, linear.input_axis)
-            assert wanted is not None and have is not None
-            (mean, variance), (mean_now, variance_now) = _mean_variance(wanted), _mean_variance(have)
-            scale = (
-                torch.where(variance_now > 0, variance / variance_now, torch.ones_like(variance)).sqrt().clamp(1 / most, most)
-            )
-            bias = 0.0 if linear.bias is None else linear.bias.detach().double()
+                wanted.update(y, linear.input_axis)
+                have.update(compressed.layer(visit.layer)(x), linear.input_axis)
+            now = have.variance
+            scale = torch.where(now > 0, wanted.variance / now, torch.ones_like(now)).sqrt().clamp(1 / most, most)
+            bias = torch.zeros_like(scale) if linear.bias is None else linear.bias.detach().double()
             weight = linear.weight.detach().double() * scale[:, None]
-            fitted = linear.rebuilt(weight.to(linear.weight.dtype), (scale * (bias - mean_now) + mean).to(linear.weight.dtype))
-            install(compressed, visit.layer, fitted)
+            bias = scale * (bias - have.mean) + wanted.mean
+            set_layer(compressed, visit.layer, linear.rebuilt(weight.to(linear.weight.dtype), bias.to(linear.weight.dtype)))
 
 
-def install(network: ReconstructedNetwork, layer: str, module: nn.Module) -> None:
-    """Put `module` in the place of a layer of the same op; device, dtype, mode and `requires_grad` become those of the old one."""
-    old = network.layer(layer)
-    reference = next(old.parameters(), None)
-    if reference is not None:
-        module.to(reference.device, reference.dtype)
-        for parameter in module.parameters():
-            parameter.requires_grad_(reference.requires_grad)
-    module.train(old.training)
-    network.layers[layer_key(layer)] = module
-    for node in network.nodes_of(layer):
-        node.params = plain_params(handler_for(node.op), module)
+class _ChannelStatistics:
+    """Mean and variance per channel of values seen in parts, about the mean of the first part."""
 
+    def __init__(self) -> None:
+        self._count = 0
 
-# --- response statistics -----------------------------------------------------------------------------------------------------
+    def update(self, y: Tensor, axis: int) -> None:
+        rows = y.movedim(axis, -1).reshape(-1, y.shape[axis]).double()
+        if self._count == 0:
+            self._shift = rows.mean(0)
+            self._first = torch.zeros_like(self._shift)
+            self._second = torch.zeros_like(self._shift)
+        rows = rows - self._shift
+        self._first += rows.sum(0)
+        self._second += rows.square().sum(0)
+        self._count += len(rows)
 
-_Statistics = tuple[int, Tensor, Tensor, Tensor]
-"""Count, shift, and per channel the sums of values and squares about the shift."""
+    @property
+    def mean(self) -> Tensor:
+        return self._shift + self._first / self._count
 
-
-def _add_statistics(sums: _Statistics | None, y: Tensor, axis: int) -> _Statistics:
-    rows = y.movedim(axis, -1).reshape(-1, y.shape[axis]).double()
-    if sums is None:
-        sums = 0, rows.mean(0), torch.zeros_like(rows[0]), torch.zeros_like(rows[0])
-    count, shift, first, second = sums
-    rows = rows - shift
-    return count + len(rows), shift, first + rows.sum(0), second + rows.square().sum(0)
-
-
-def _mean_variance(sums: _Statistics) -> tuple[Tensor, Tensor]:
-    count, shift, first, second = sums
-    mean = first / count
-    return shift + mean, (second / count - mean.square()).clamp_min(0.0)
+    @property
+    def variance(self) -> Tensor:
+        return (self._second / self._count - (self._first / self._count).square()).clamp_min(0.0)

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from amc_plugins.core.channels import ChannelMap
+from amc_plugins.core.channels import BATCH, ChannelMap
 from amc_plugins.core.describe import plain_params
 from amc_plugins.core.document import Node
 from amc_plugins.core.errors import GraphError, PluginError
@@ -112,7 +112,7 @@ def keep_layer(network: ReconstructedNetwork, node: Node, kept: dict[str, Kept])
 
 def _check(network: ReconstructedNetwork, kept: dict[str, Kept]) -> None:
     try:
-        found = shapes(network)
+        found = shapes(network, *network.example_inputs(batch=BATCH))
     except (RuntimeError, ValueError) as error:
         raise PluginError(f"the smaller network does not run: {error}", hint="one of its ops' handlers keeps the wrong sizes") from error
     makers = {name: node for node in network.graph.nodes for name in node.outputs}

@@ -1,0 +1,14 @@
+"""The conformance kit: checks that authors run on their plugins."""
+
+from __future__ import annotations
+
+from amc_plugins.testing.oracle import assert_masked_equals_shrunk, masked_outputs, random_removal
+from amc_plugins.testing.rebuilt import assert_rebuilds, assert_same_outputs
+
+__all__ = [
+    "assert_masked_equals_shrunk",
+    "assert_rebuilds",
+    "assert_same_outputs",
+    "masked_outputs",
+    "random_removal",
+]
