@@ -158,6 +158,8 @@ class Plan(ABC):
     """The network to compress; never changed."""
     calibration: Calibration
     """A bounded part of the calibration data, kept for the refit and for scoring candidates."""
+    compressor: Compressor
+    seed: int
 
     @abstractmethod
     def macs(self, candidate: Mapping[str, int]) -> int:
