@@ -1,8 +1,8 @@
 """The entry `amc`: global options, the command groups, and the one place where errors become messages and exit codes.
 
-A command group is one light module of this package with a function `add_to(app)`. Typer reads the signatures of commands, so the
-modules are imported at start; what is heavy (torch, pydantic, plugins, rich) they import inside the functions. Plugin names are
-arguments, never subcommands: help and completion need no plugin.
+A command group is one light module of this package with a function `add_to(app)`. Typer reads the signatures of commands, so
+the modules are imported at start; what is heavy (torch, pydantic, plugins, rich) they import inside the functions. Plugin names
+are arguments, never subcommands: help and completion need no plugin.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    _version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version.")
+    ] = False,
     disable: Annotated[
         list[str] | None,
         typer.Option("--disable", metavar="NAME", help="Leave out a plugin (name or kind:name) or a distribution; repeatable."),
@@ -62,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(args=list(arguments), prog_name="amc", standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported, with the exit code that says what it was
         return report(error)
     return result if isinstance(result, int) else 0
 

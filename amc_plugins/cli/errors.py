@@ -36,11 +36,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, AmcError):
         render.error(str(error), error.hint)
         return error.exit_code
-    if _is_validation_error(error):
-        from amc_plugins.core.validation import problem_lines
-
-        lines = "\n".join(f"  {line}" for line in problem_lines(error))
-        render.error(f"invalid {error.title}:\n{lines}", None if options().debug else "`amc --debug ...` shows where it was raised")
+    if (problems := _validation_problems(error)) is not None:
+        render.error(problems, None if options().debug else "`amc --debug ...` shows where it was raised")
         return REFUSED
     if isinstance(error, OSError) and error.filename is not None:
         render.error(f"{error.strerror or type(error).__name__}: `{error.filename}`")
@@ -57,10 +54,17 @@ def _usage(error: Any) -> int:
     return REFUSED
 
 
-def _is_validation_error(error: Any) -> bool:
-    """Whether pydantic raised it; where pydantic is not imported, it did not."""
-    pydantic = sys.modules.get("pydantic")
-    return pydantic is not None and isinstance(error, pydantic.ValidationError)
+def _validation_problems(error: BaseException) -> str | None:
+    """The problems of a pydantic error, one a line; None for other errors. Where pydantic is not imported, it did not raise."""
+    if "pydantic" not in sys.modules:
+        return None
+    from pydantic import ValidationError
+
+    from amc_plugins.core.validation import problem_lines
+
+    if not isinstance(error, ValidationError):
+        return None
+    return "\n".join([f"invalid {error.title}:", *(f"  {line}" for line in problem_lines(error))])
 
 
 def _unexpected(error: BaseException) -> int:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to", "parse_kind"]
 
+_DOCTOR_STATUSES = ("loaded", "disabled", "broken", "conflict")
+
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -43,15 +45,22 @@ def _complete_name(context: typer.Context, incomplete: str) -> list[str]:
 
 Kind = Annotated[
     str | None,
-    typer.Option("--kind", "-k", metavar="KIND", callback=parse_kind, autocompletion=_complete_kind, help=f"One of {', '.join(KINDS)}."),
+    typer.Option(
+        "--kind", "-k", metavar="KIND", callback=parse_kind, autocompletion=_complete_kind, help=f"One of {', '.join(KINDS)}."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=_complete_name, help="A plugin, as `amc plugins list` prints it.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", autocompletion=_complete_name, help="A plugin, as `amc plugins list` prints it.")
+]
 
 
 @group.command("list")
 def list_plugins(kind: Kind = None, json: Json = False) -> None:
-    """List the installed plugins from metadata alone: nothing is imported, so a broken plugin shows as available here."""
+    """List the installed plugins.
+
+    Reads metadata alone: no plugin is imported, so one that cannot be loaded shows as available here; `doctor` finds it.
+    """
     records = discover(kind)
     if json:
         render.document({"plugins": [record.as_json() for record in records]})
@@ -70,7 +79,10 @@ def list_plugins(kind: Kind = None, json: Json = False) -> None:
 
 @group.command("show")
 def show(name: Name, kind: Kind = None, json: Json = False) -> None:
-    """Show what a plugin declares and the settings it takes; with --json, their JSON Schema. Imports that plugin's light module."""
+    """Show a plugin's declaration and settings.
+
+    With --json the settings are a JSON Schema. Imports the light module of that plugin.
+    """
     found = [(_owner(one, name), _spec(one, name)) for one in _kinds_of(name, kind)]
     if json:
         render.document({"plugins": [_as_json(record, spec) for record, spec in found]})
@@ -83,7 +95,10 @@ def show(name: Name, kind: Kind = None, json: Json = False) -> None:
 
 @group.command("doctor")
 def doctor(json: Json = False) -> None:
-    """Load every plugin, explain each problem and the way out. Exit code 1 if there is one."""
+    """Load every plugin and explain each problem.
+
+    Comes with the way out of each; the exit code is 1 if there is one. Imports every plugin, its code included.
+    """
     from amc_plugins.core.registry import registry
 
     records = registry().load_all(targets=True)
@@ -98,8 +113,8 @@ def doctor(json: Json = False) -> None:
             if record.hint:
                 render.text(f"  hint: {record.hint}")
             render.text()
-        counts = [(status, sum(record.status == status for record in records)) for status in ("loaded", "disabled", "broken", "conflict")]
-        render.text(", ".join(f"{count} {status}" for status, count in counts if count) or "no plugins are installed")
+        counts = {status: sum(record.status == status for record in records) for status in _DOCTOR_STATUSES}
+        render.text(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no plugins are installed")
     if bad:
         raise typer.Exit(1)
 
@@ -108,7 +123,7 @@ def doctor(json: Json = False) -> None:
 
 
 def _kinds_of(name: str, kind: str | None) -> list[str]:
-    """The kinds that have a plugin of this name: installed ones, else those of the catalog (whose error says what to install)."""
+    """The kinds that have a plugin of this name: installed ones, else the catalog's, whose error says what to install."""
     if kind is not None:
         return [kind]
     from amc_plugins.core.catalog import BUILT_IN

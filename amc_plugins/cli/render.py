@@ -1,4 +1,4 @@
-"""What the command line prints: data on stdout, everything else on stderr. The only module that uses rich, and only on a terminal."""
+"""What the command line prints: data on stdout, the rest on stderr. The only module that uses rich, and only on a terminal."""
 
 from __future__ import annotations
 
@@ -104,6 +104,6 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
         task = bar.add_task(description, total=total)
 
         def advance(steps: int = 1, description: str | None = None) -> None:
-            bar.update(task, advance=steps, **({} if description is None else {"description": description}))
+            bar.update(task, advance=steps, description=description)
 
         yield advance

@@ -1,4 +1,4 @@
-"""A settings model as rows for people: name, type, default, bounds, meaning. Read from its JSON Schema, so nothing is left out."""
+"""A settings model as rows for people: name, type, default, bounds, meaning. Read from its JSON Schema: nothing is left out."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _type(field: Schema, defs: Schema) -> str:
         return " | ".join(json.dumps(value) for value in field["enum"])
     if (choices := field.get("anyOf") or field.get("oneOf") or field.get("allOf")) is not None:
         return " | ".join(dict.fromkeys(_type(choice, defs) for choice in choices))
-    kind = field.get("type", "any")
+    kind = str(field.get("type", "any"))
     if kind == "array":
         if "prefixItems" in field:
             return f"[{', '.join(_type(item, defs) for item in field['prefixItems'])}]"
