@@ -1,0 +1,95 @@
+"""What both convolutions share: their channel rules, the weights that stay, and the types of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from amc_plugins.handlers import Call, ChannelIds, LayerHandler
+from amc_plugins.plugin import GraphError
+
+__all__ = ["Amounts", "ConvHandler", "Sizes", "kept_weight", "pair", "taken"]
+
+Sizes = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+"""(height, width), each at least 1."""
+Amounts = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
+"""(height, width), each at least 0."""
+
+
+def pair(value: Any) -> list[Any]:
+    """A size per spatial axis, from what torch takes: an int, a list of one, or a list of two."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return items * 2 if len(items) == 1 else items
+
+
+def taken(call: Call, bound: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weight and, if there is one, the bias of a functional call."""
+    found = {name: call.take(bound[name]) for name in ("weight", "bias")}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+class ConvHandler(LayerHandler):
+    """Channel rules of a convolution whose `groups` groups have a inputs and b outputs each.
+
+    - One group: the layer makes its output channels.
+    - One input per group (depthwise, with or without a multiplier): output channels live and die with their input channel.
+    - Else position j of all groups is one channel, among the inputs as among the outputs: any choice leaves the groups equal.
+    """
+
+    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
+        axis = inputs[0].dim() - 3
+        groups = params.groups
+        incoming = ids.channels(inputs[0], axis)
+        if groups == 1:
+            return ids.new(params.out_channels, axis=axis)
+        if groups == params.in_channels:
+            outgoing = incoming.repeat_interleave(params.out_channels // groups)
+            return outgoing[:, None, None].expand(ids.output_shapes[0])
+        ids.tie(*incoming.view(groups, -1).unbind())
+        made = ids.new(params.out_channels, axis=axis)
+        ids.tie(*ids.channels(made, axis).view(groups, -1).unbind())
+        return made
+
+
+def kept_weight(weight: Tensor, groups: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, int]:
+    """The kept part of a weight of shape (rows, columns / groups, kh, kw), and the number of groups left.
+
+    Groups of which nothing is kept disappear; the others must keep equally many rows and equally many columns.
+
+    Args:
+        rows: kept positions on axis 0, ascending (outputs of a convolution, inputs of a transposed one).
+        columns: kept positions among the channels that axis 1 has a group's share of, ascending.
+
+    Raises:
+        GraphError: the groups would differ.
+    """
+    rows, columns = rows.to(weight.device), columns.to(weight.device)
+    if groups == 1:
+        for axis, index in enumerate((rows, columns)):
+            if len(index) != weight.shape[axis]:
+                weight = weight.index_select(axis, index)
+        return weight, 1
+    per_group = weight.shape[1]
+    row_groups, column_groups = rows // (weight.shape[0] // groups), columns // per_group
+    left = row_groups.unique()
+    if not (_even(row_groups, left) and _even(column_groups, left)):
+        raise GraphError(
+            f"of the {groups} groups of a convolution {_count(row_groups, groups)} channels would stay on one side and "
+            f"{_count(column_groups, groups)} on the other, expected were equal counts in every group",
+            hint="choose whole channels of its channel groups (`channel_map(network).groups`): they keep grouped layers even",
+        )
+    local = (columns % per_group).view(len(left), -1).repeat_interleave(len(rows) // len(left), dim=0)
+    return weight[rows[:, None], local], len(left)
+
+
+def _even(groups: Tensor, left: Tensor) -> bool:
+    """Whether the ascending `groups` has each of `left` equally often and no other."""
+    return len(groups) % len(left) == 0 and torch.equal(groups, left.repeat_interleave(len(groups) // len(left)))
+
+
+def _count(groups: Tensor, total: int) -> list[int]:
+    return groups.bincount(minlength=total).tolist()
