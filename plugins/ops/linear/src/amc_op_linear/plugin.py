@@ -1,0 +1,19 @@
+"""Declares the handler of this distribution. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from amc_plugins.plugin import LayerHandlerSpec, hookimpl
+
+
+@hookimpl
+def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
+    yield LayerHandlerSpec(
+        name="linear",
+        op="vn.linear",
+        summary="fully connected layer on the last axis",
+        api=(1, 0),
+        target="amc_op_linear._linear:LinearHandler",
+        captures=("torch.nn.Linear", "torch.nn.functional.linear"),
+    )
