@@ -1,0 +1,3 @@
+"""Layer handlers: batch normalisation."""
+
+__version__ = "0.1.0"
