@@ -96,6 +96,10 @@ def compact(ids: Tensor) -> Tensor:
     return ids
 
 
+def _padded(shape: Shape, rank: int) -> Shape:
+    return (1,) * (rank - len(shape)) + tuple(shape)
+
+
 def _varies(ids: Tensor, axis: int) -> bool:
     return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
 
@@ -160,7 +164,7 @@ class _Ids(ChannelIds):
         laid = [compact(one.expand(shape)) for one in ids]
         partners = []
         for one, given in zip(laid, ids, strict=True):
-            stretched = [axis for axis in range(len(shape)) if shape[axis] > 1 and (_padded(given, len(shape))[axis] == 1)]
+            stretched = [axis for axis in range(len(shape)) if shape[axis] > 1 and _padded(given.shape, len(shape))[axis] == 1]
             if any(_varies(other, axis) for axis in stretched for other in laid if other is not one):
                 self.pin(one, f"{self.node.op} at {self.node.source or self.node.name} spreads one channel over several")
             else:

@@ -1,0 +1,150 @@
+"""Channel identity: the groups are right, and removing channels leaves exactly the masked network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import amc_plugins as amc
+from amc_plugins.core.errors import GraphError
+from amc_plugins.graph import ShrinkCost, capture, channel_map, profile
+from amc_plugins.testing import assert_masked_equals_shrunk, random_removal
+from tests.networks import Gated, ShuffleUnit, SkipNet, SmallResNet, TwoInputs, randomized
+
+NETWORKS = [(SmallResNet(), (2, 3, 16, 16)), (ShuffleUnit(), (2, 3, 6, 6)), (Gated(), (2, 3, 8, 8)), (SkipNet(), (2, 3, 20, 16))]
+
+
+@pytest.mark.parametrize(("model", "shape"), NETWORKS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_masked_equals_shrunk(model: nn.Module, shape: tuple[int, ...], seed: int) -> None:
+    network = capture(randomized(model, seed), torch.rand(shape))
+    smaller = assert_masked_equals_shrunk(network, torch.randn(shape), seed=seed)
+    assert profile(smaller).total_macs < 0.6 * profile(network).total_macs
+
+
+def test_residual_stages_are_one_group() -> None:
+    network = capture(randomized(SmallResNet()), torch.rand(1, 3, 8, 8))
+    groups = {group.name: group for group in amc.channel_groups(network)}
+    stage = groups["stem"]
+    assert stage.producers == ("stem", "layer1.0.conv2", "layer1.1.conv2")
+    assert stage.consumers == ("layer1.0.conv1", "layer1.1.conv1", "layer2.0.shortcut.0", "layer2.0.conv1")
+    assert stage.followers == ("layer1.0.bn2", "layer1.1.bn2")
+    assert len(stage) == 8 and not stage.pinned
+    assert groups["layer1.0.conv1"].consumers == ("layer1.0.conv2",)
+    assert groups["fc"].pinned == ("an output of the network",)
+
+
+def test_a_flatten_gives_each_channel_its_positions() -> None:
+    network = capture(randomized(Gated()), torch.rand(1, 3, 8, 8))
+    channels = channel_map(network)
+    made = channels.outputs["conv"]
+    assert torch.equal(channels.inputs["fc"], made.repeat_interleave(16))
+    assert set(channels.group("conv").producers) == {"conv", "expand"}
+
+
+def test_concatenation_keeps_the_groups_apart() -> None:
+    network = capture(randomized(SkipNet()), torch.rand(1, 3, 20, 16))
+    channels = channel_map(network)
+    assert channels.group("down1").consumers == ("down2", "up")
+    assert torch.equal(channels.inputs["up"], torch.cat([channels.outputs["down1"], channels.outputs["down2"]]))
+    # four channels of the convolution before a pixel shuffle make one output channel, and that is pinned
+    assert channels.group("last").pinned == ("an output of the network",)
+    assert channels.outputs["last"].unique().numel() == 3
+
+
+class SpatialGate(nn.Module):
+    """A one-channel map that multiplies all channels: it must not tie them into one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.gate = nn.Conv2d(8, 1, 1)
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.head(x * torch.sigmoid(self.gate(x)))
+
+
+def test_a_spatial_gate_ties_nothing() -> None:
+    network = capture(SpatialGate().eval(), torch.rand(1, 3, 5, 5))
+    group = channel_map(network).group("conv")
+    assert len(group) == 8 and not group.pinned
+    assert_masked_equals_shrunk(network, torch.randn(2, 3, 5, 5))
+
+
+class Twice(nn.Module):
+    """One convolution called twice: its inputs and outputs have one identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(self.conv(self.stem(x)).relu()))
+
+
+def test_a_layer_called_twice_has_one_set_of_channels() -> None:
+    network = capture(Twice().eval(), torch.rand(1, 3, 5, 5))
+    assert channel_map(network).group("stem").producers == ("stem", "conv")
+    assert_masked_equals_shrunk(network, torch.randn(2, 3, 5, 5))
+
+
+class Rolled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 1)
+        self.b = nn.Conv2d(8, 8, 1)
+        self.c = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(torch.roll(self.a(x), 1, 1)))
+
+
+def test_what_touches_an_opaque_node_is_pinned_with_op_and_line() -> None:
+    network = capture(Rolled().eval(), torch.rand(1, 3, 4, 4))
+    channels = channel_map(network)
+    assert "`torch.roll` at test_channels.py:" in channels.group("a").pinned[0]
+    assert not channels.group("b").pinned
+    with pytest.raises(GraphError, match=r"channels of `a` cannot be removed.*torch\.roll"):
+        channels.shrink(channels.group("a").ids[:1])
+
+
+def test_a_group_never_loses_all_its_channels() -> None:
+    channels = channel_map(capture(SmallResNet().eval(), torch.rand(1, 3, 8, 8)))
+    with pytest.raises(GraphError, match="at least one must stay"):
+        channels.shrink(channels.group("layer1.0.conv1").ids)
+    with pytest.raises(GraphError, match="no channel group `nothing`"):
+        channels.group("nothing")
+
+
+@pytest.mark.parametrize(("model", "shape"), NETWORKS, ids=lambda value: type(value).__name__)
+def test_predicted_macs_are_those_of_the_shrunk_network(model: nn.Module, shape: tuple[int, ...]) -> None:
+    network = capture(randomized(model), torch.rand(shape))
+    channels = channel_map(network)
+    cost = ShrinkCost(network, channels)
+    assert cost.macs({}) == profile(network).total_macs
+    for seed, share in ((0, 0.3), (1, 0.7)):
+        removed = random_removal(channels, share=share, seed=seed)
+        kept = {group.name: len(group) - int(torch.isin(group.ids, removed).sum()) for group in channels.groups if not group.pinned}
+        assert cost.macs(kept) == profile(channels.shrink(removed)).total_macs
+
+
+def test_shrinking_changes_nothing_of_the_network_given() -> None:
+    network = capture(randomized(SmallResNet()), torch.rand(1, 3, 8, 8)).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    channels = channel_map(network)
+    smaller = channels.shrink(random_removal(channels))
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert smaller.training and all(module.training for module in smaller.modules())
+    own = {tensor.data_ptr() for tensor in network.state_dict().values()}
+    assert not any(tensor.data_ptr() in own for tensor in smaller.state_dict().values() if tensor.numel())
+
+
+def test_two_inputs_are_tied_where_they_meet() -> None:
+    network = capture(TwoInputs().eval(), torch.rand(2, 3, 4, 4), torch.rand(2, 2, 4, 4))
+    (group,) = amc.channel_groups(network)
+    assert group.producers == ("left", "right") and group.pinned == ("an output of the network",)
