@@ -16,6 +16,7 @@ import typer
 from amc_plugins import __version__
 from amc_plugins.cli import plugins, render
 from amc_plugins.cli.errors import report
+from amc_plugins.cli.plain_values import spare_conversions
 from amc_plugins.cli.state import Options, apply
 
 __all__ = ["app", "main", "run"]
@@ -62,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Nothing but SystemExit escapes."""
     apply(Options(), [])()  # what an earlier call in this process left
     command = typer.main.get_command(app)
+    spare_conversions(command)
     try:
         result = command.main(args=list(arguments), prog_name="amc", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported, with the exit code that says what it was

@@ -1,4 +1,4 @@
-"""Imports the light modules of plugins one at a time and asks each for its declarations. All use of pluggy's manager is here.
+"""Imports the light modules of plugins one at a time and asks each for its declarations, through pluggy.
 
 Pluggy's own bulk loader is not used: one bad entry aborts it and a duplicate name is dropped in silence. Here what goes wrong
 in one module is a `LoadFailure` of that module; only KeyboardInterrupt passes.
@@ -33,13 +33,15 @@ from amc_plugins.core.specs import (
 )
 from amc_plugins.core.validation import problem_lines
 
-__all__ = ["OBSERVER_HOOKS", "LoadFailure", "ModuleLoader", "check_api", "import_target"]
+__all__ = ["OBSERVER_HOOKS", "LoadFailure", "ModuleLoader", "check_api", "check_observer", "import_target"]
 
 _SPECS: dict[str, type[PluginSpec]] = {
     spec.kind: spec for spec in (LayerHandlerSpec, CompressorSpec, TunerSpec, TrainerSpec, ExporterSpec, ObserverSpec)
 }
 COLLECTING_HOOKS = {kind: f"amc_{kind}" for kind in KINDS}
 OBSERVER_HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("amc_")) - set(COLLECTING_HOOKS.values())
+
+_ARGUMENTS = "a hook may take any subset of the arguments in amc_plugins/core/hookspecs.py, and no others"
 
 _Caught = (Exception, SystemExit)
 """What a plugin's code may raise without stopping anything else. `sys.exit` in a module raises what is no `Exception`."""
@@ -103,7 +105,7 @@ class ModuleLoader:
         except _Caught as error:
             raise LoadFailure(
                 f"`{module.__name__}` has an invalid hook: {' '.join(str(error).split())}",
-                "a hook may take any subset of the arguments of amc_plugins/core/hookspecs.py, and no others",
+                _ARGUMENTS,
             ) from error
 
     def _collect(self, kind: str, module: ModuleType) -> list[PluginSpec]:
@@ -111,7 +113,7 @@ class ModuleLoader:
         # A module for a later API may well use hooks that this core does not have; then the API is what there is to say.
         if any(spec.api > AMC_API for spec in specs):
             return specs
-        if problems := self._hook_problems(module):
+        if problems := _hook_problems(self._manager, module, COLLECTING_HOOKS.values()):
             raise LoadFailure("\n".join(problems), "rename or remove the hook; `amc_plugins.plugin` lists the hooks that exist")
         if not self._implements(COLLECTING_HOOKS[kind], module):
             raise LoadFailure(
@@ -148,26 +150,42 @@ class ModuleLoader:
     def _implements(self, hook: str, module: ModuleType) -> bool:
         return any(impl.plugin is module for impl in getattr(self._manager.hook, hook).get_hookimpls())
 
-    def _hook_problems(self, module: ModuleType) -> list[str]:
-        """Hooks that would silently never be called: misspelt, without the marker, or meant for an observer."""
-        known = set(COLLECTING_HOOKS.values())
-        callers = {caller.name: caller for caller in self._manager.get_hookcallers(module) or ()}
-        problems = [
-            f"`{name}` of `{module.__name__}` is not a hook{nearest(name, known)}"
-            for name, caller in sorted(callers.items())
-            if not caller.has_spec()
-        ]
-        problems += [
-            f"`{name}` of `{module.__name__}` is told to observers only: put it into the target class of an ObserverSpec"
-            for name in sorted(OBSERVER_HOOKS & set(callers))
-        ]
-        for name, function in vars(module).items():
-            if name in callers or not name.startswith("amc_") or not inspect.isfunction(function):
-                continue
-            if function.__module__ == module.__name__ and get_close_matches(name, known, n=1, cutoff=0.85):
-                meant = "" if name in known else nearest(name, known)
-                problems.append(f"`{name}` of `{module.__name__}` lacks the @hookimpl marker{meant}")
-        return problems
+
+def check_observer(observer: object) -> None:
+    """Check the hooks of an observer before it is part of a run.
+
+    Raises:
+        LoadFailure: a hook does not exist, lacks the marker, or takes an argument that it is not told.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(observer)
+    except pluggy.PluginValidationError as error:
+        raise LoadFailure(f"it has an invalid hook: {' '.join(str(error).split())}", _ARGUMENTS) from error
+    if problems := _hook_problems(manager, observer, OBSERVER_HOOKS):
+        raise LoadFailure("\n".join(problems), f"the hooks of observers are {', '.join(sorted(OBSERVER_HOOKS))}")
+
+
+def _hook_problems(manager: pluggy.PluginManager, plugin: object, allowed: Iterable[str]) -> list[str]:
+    """Hooks that would silently never be called: misspelt, without the marker, or in the wrong place."""
+    known = set(allowed)
+    owner = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__name__
+    members = vars(plugin) if isinstance(plugin, ModuleType) else dict(inspect.getmembers(type(plugin)))
+    callers = {caller.name: caller for caller in manager.get_hookcallers(plugin) or ()}
+    problems = [
+        f"`{name}` of `{owner}` is told to observers only: put it into the target class of an ObserverSpec"
+        if name in OBSERVER_HOOKS
+        else f"`{name}` of `{owner}` is not a hook{nearest(name, known)}"
+        for name in sorted(set(callers) - known)
+    ]
+    for name, function in members.items():
+        if name in callers or not name.startswith("amc_") or not inspect.isfunction(function):
+            continue
+        own = not isinstance(plugin, ModuleType) or function.__module__ == owner
+        if own and get_close_matches(name, known, n=1, cutoff=0.85):
+            problems.append(f"`{name}` of `{owner}` lacks the @hookimpl marker{'' if name in known else nearest(name, known)}")
+    return problems
 
 
 def check_api(spec: PluginSpec, distribution: str) -> None:

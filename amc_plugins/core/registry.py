@@ -16,7 +16,7 @@ from amc_plugins.core import catalog, discovery
 from amc_plugins.core.discovery import KINDS, PluginRecord, discover, kind_word, listed, mark_conflict, normalized
 from amc_plugins.core.errors import AmcError, PluginError, UnknownPluginError, UnsupportedOpError, nearest
 from amc_plugins.core.handler_index import HandlerIndex, clash, index_handlers, winner_of
-from amc_plugins.core.loading import LoadFailure, ModuleLoader, check_api, import_target
+from amc_plugins.core.loading import LoadFailure, ModuleLoader, check_api, check_observer, import_target
 from amc_plugins.core.specs import LayerHandlerSpec, ObserverSpec, PluginSpec, Settings
 from amc_plugins.core.validation import validated
 
@@ -191,6 +191,11 @@ class Registry:
         for name in names:
             values, target = self.create("observers", name, (settings or {}).get(name, {}))
             made.append(self._made("observers", name, target, values))
+            try:
+                check_observer(made[-1])
+            except LoadFailure as failure:
+                owner = self.owner(self.spec("observers", name))
+                raise PluginError(f"{owner} is broken: {failure.problem}", hint=failure.hint) from failure
         return made
 
     # --- layer handlers -----------------------------------------------------------------------------------------------
