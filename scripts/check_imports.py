@@ -25,9 +25,7 @@ name = Layers: the command line on top, the errors at the bottom
 type = layers
 layers =
     amc_plugins.cli
-    (amc_plugins.core.engine)
-    (amc_plugins.core.capture)
-    (amc_plugins.core.network)
+    amc_plugins.core.capture : amc_plugins.core.engine : amc_plugins.core.network
     amc_plugins.core.document | amc_plugins.core.specs
     amc_plugins.core.errors
 """

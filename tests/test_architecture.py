@@ -27,11 +27,17 @@ LIGHT = [
     "amc_plugins.core.discovery",
     "amc_plugins.core.document",
     "amc_plugins.core.errors",
+    "amc_plugins.core.handler_index",
     "amc_plugins.core.hookspecs",
+    "amc_plugins.core.loading",
+    "amc_plugins.core.names",
     "amc_plugins.core.recipe",
     "amc_plugins.core.registry",
+    "amc_plugins.core.runs",
     "amc_plugins.core.specs",
     "amc_plugins.core.store",
+    "amc_plugins.core.strict_json",
+    "amc_plugins.core.validation",
 ]
 """Modules that load without torch and its friends; those of `cli` and every `plugin.py` are added below."""
 LISTING = ["amc_plugins", "amc_plugins.cli.app", "amc_plugins.core.discovery"]
