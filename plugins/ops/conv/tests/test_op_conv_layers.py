@@ -21,6 +21,7 @@ CONVS: dict[str, Callable[[], nn.Module]] = {
     "stride": lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1),
     "uneven": lambda: nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 3), dilation=(2, 1)),
     "one-by-one": lambda: nn.Conv2d(4, 6, 1, stride=2),
+    "dilation": lambda: nn.Conv2d(4, 6, 3, padding=(1, 2), dilation=(2, 3)),
     "same": lambda: nn.Conv2d(4, 6, (2, 4), padding="same", dilation=(3, 1)),
     "valid": lambda: nn.Conv2d(4, 6, 3, padding="valid"),
     "reflect": lambda: nn.Conv2d(4, 6, 3, padding=2, padding_mode="reflect"),
@@ -98,6 +99,7 @@ CHOICES: dict[str, tuple[list[int], list[int], int]] = {  # kept inputs, kept ou
     "stride": ([0, 1, 2, 3], [5], 1),
     "uneven": ([0, 3], [0, 2, 3], 1),
     "one-by-one": ([2], [1, 2], 1),
+    "dilation": ([1, 3], [0, 4], 1),
     "same": ([1, 2], [0, 5], 1),
     "valid": ([1, 2], [0, 5], 1),
     "double": ([1, 2], [0, 5], 1),
@@ -130,6 +132,10 @@ def test_keep_equals_the_masked_layer(op: str, make: Callable[[], nn.Module], re
     for key, tensor in module.state_dict().items():
         assert torch.equal(tensor, before[key]), "the layer given is not changed"
         assert small.state_dict()[key].data_ptr() != tensor.data_ptr()
+    priced: Any = handler_for(op).keep(
+        make().to("meta"), [Kept(tuple(x.shape), {1: left_in})], [Kept(tuple(y.shape), {1: left_out})]
+    )
+    assert priced.weight.shape == small.weight.shape, "also without data"
 
 
 def test_groups_may_keep_different_positions_but_not_different_counts() -> None:

@@ -20,6 +20,7 @@ LAYERS: dict[str, Callable[[], nn.Conv2d]] = {
     "stride": lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
     "uneven": lambda: nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 3), dilation=(2, 1)),
     "one-by-one": lambda: nn.Conv2d(4, 6, 1, stride=2),
+    "dilation": lambda: nn.Conv2d(4, 6, 3, padding=(1, 2), dilation=(2, 3)),
     "same-asymmetric": lambda: nn.Conv2d(4, 6, (2, 4), padding="same", dilation=(3, 1)),
     "valid": lambda: nn.Conv2d(4, 6, 3, padding="valid", stride=(1, 3)),
     "reflect": lambda: nn.Conv2d(4, 6, 3, padding=(2, 1), padding_mode="reflect"),

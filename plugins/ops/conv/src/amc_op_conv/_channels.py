@@ -67,11 +67,11 @@ def kept_weight(weight: Tensor, groups: int, rows: Tensor, columns: Tensor) -> t
     Raises:
         GraphError: the groups would differ.
     """
-    rows, columns = rows.to(weight.device), columns.to(weight.device)
+    # The weight may be without data (the meta device), so nothing is computed from indices there.
     if groups == 1:
         for axis, index in enumerate((rows, columns)):
             if len(index) != weight.shape[axis]:
-                weight = weight.index_select(axis, index)
+                weight = weight.index_select(axis, index.to(weight.device))
         return weight, 1
     per_group = weight.shape[1]
     row_groups, column_groups = rows // (weight.shape[0] // groups), columns // per_group
@@ -83,7 +83,7 @@ def kept_weight(weight: Tensor, groups: int, rows: Tensor, columns: Tensor) -> t
             hint="choose whole channels of its channel groups (`channel_map(network).groups`): they keep grouped layers even",
         )
     local = (columns % per_group).view(len(left), -1).repeat_interleave(len(rows) // len(left), dim=0)
-    return weight[rows[:, None], local], len(left)
+    return weight[rows[:, None].to(weight.device), local.to(weight.device)], len(left)
 
 
 def _even(groups: Tensor, left: Tensor) -> bool:

@@ -63,10 +63,10 @@ class Conv2dHandler(ConvHandler):
         return self.Params(
             in_channels=one.in_channels,
             out_channels=one.out_channels,
-            kernel_size=list(one.kernel_size),
-            stride=list(one.stride),
+            kernel_size=pair(one.kernel_size),
+            stride=pair(one.stride),
             padding=_padding(one.padding),
-            dilation=list(one.dilation),
+            dilation=pair(one.dilation),
             groups=one.groups,
             bias=one.bias is not None,
             padding_mode=one.padding_mode,

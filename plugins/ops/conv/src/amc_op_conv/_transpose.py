@@ -75,7 +75,7 @@ class ConvTranspose2dHandler(ConvHandler):
 
     def params(self, module: nn.Module) -> BaseModel:
         one: Any = module
-        pairs = {name: list(getattr(one, name)) for name in ("kernel_size", "stride", "padding", "output_padding", "dilation")}
+        pairs = {name: pair(getattr(one, name)) for name in ("kernel_size", "stride", "padding", "output_padding", "dilation")}
         return self.Params(
             in_channels=one.in_channels,
             out_channels=one.out_channels,
