@@ -1,0 +1,93 @@
+"""Chunks and splits: several outputs, each with its share of the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from amc_op_shape import _modules
+from amc_op_shape._ids import copied, int_list, literal
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["ChunkHandler", "SplitHandler"]
+
+
+class ChunkParams(Params):
+    """`sizes` are set when a removal of channels made the pieces unequal."""
+
+    chunks: int
+    dim: int = 0
+    sizes: list[int] | None = None
+
+
+class SplitParams(Params):
+    """An int for equal pieces, or the size of each."""
+
+    sizes: Int | list[Int]
+    dim: int = 0
+
+
+class _PiecesHandler(LayerHandler):
+    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> list[Tensor]:
+        axis = params.dim % inputs[0].dim()
+        return list(inputs[0].split([shape[axis] for shape in ids.output_shapes], axis))
+
+
+class ChunkHandler(_PiecesHandler):
+    """Equal pieces along an axis."""
+
+    Params = ChunkParams
+    module_class = _modules.TensorChunk
+
+    def module(self, call: Call) -> nn.Module:
+        if call.original is not None:
+            return copied(call)
+        bound = call.bind("input", "chunks", dim=0)
+        chunks, dim = literal(call, "chunks", bound["chunks"]), literal(call, "dim", bound["dim"])
+        return _modules.TensorChunk(1 if bound["input"].shape[dim] == 1 else chunks, dim)  # one entry cannot be divided
+
+    def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
+        sizes = _kept_pieces(module, inputs[0], outputs)
+        return module if sizes is None else _modules.TensorChunk(module.chunks, module.dim, sizes)  # type: ignore[arg-type]
+
+
+class SplitHandler(_PiecesHandler):
+    """Pieces of given sizes along an axis."""
+
+    Params = SplitParams
+    module_class = _modules.TensorSplit
+
+    def module(self, call: Call) -> nn.Module:
+        if call.original is not None:
+            return copied(call, "sizes")
+        if call.target.endswith("split_with_sizes"):
+            bound = call.bind("input", "split_sizes", dim=0)
+            sizes = bound["split_sizes"]
+        elif call.target.startswith("torch.Tensor."):
+            bound = call.bind("self", "split_size", dim=0)
+            sizes = bound["split_size"]
+        else:
+            bound = call.bind("tensor", "split_size_or_sections", dim=0)
+            sizes = bound["split_size_or_sections"]
+        if isinstance(sizes, list | tuple):
+            sizes = int_list(call, "sizes", sizes)
+        elif not isinstance(sizes, Int):
+            raise Declined(f"{call.target} with {sizes!r} for the sizes")
+        dim = literal(call, "dim", bound["dim"])
+        given = next(iter(bound.values()))
+        if isinstance(sizes, int) and sizes >= given.shape[dim]:
+            raise Declined(f"{call.target} into one piece of at most {sizes}")
+        return _modules.TensorSplit(sizes, dim)
+
+    def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
+        sizes = _kept_pieces(module, inputs[0], outputs)
+        return module if sizes is None else _modules.TensorSplit(sizes, module.dim)  # type: ignore[arg-type]
+
+
+def _kept_pieces(module: nn.Module, given: Kept, outputs: Sequence[Kept]) -> list[int] | None:
+    dim: Any = module.dim
+    axis = dim % len(given.shape)
+    return [one.new_shape[axis] for one in outputs] if given.restricts(axis) else None
