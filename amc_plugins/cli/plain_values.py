@@ -1,8 +1,8 @@
 """Keeps pydantic out of commands whose arguments need no conversion.
 
 Typer (0.29) converts every argument with a pydantic adapter, also a `str` that stays what it is: a quarter of all that
-`amc plugins list` would import. Here a value that has its declared type already goes straight to the parameter's callback; anything
-else takes typer's way.
+`amc plugins list` would import. Here a value that has its declared type already goes straight to the parameter's callback;
+anything else takes typer's way.
 """
 
 from __future__ import annotations

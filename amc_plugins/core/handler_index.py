@@ -25,13 +25,17 @@ class HandlerIndex:
     replaced: list[tuple[PluginRecord, PluginRecord]] = field(default_factory=list)
     """(loser, winner) of ops that a handler takes over from another distribution."""
 
+    def drop(self, spec: LayerHandlerSpec) -> None:
+        """Take out a handler that turns out not to work."""
+        self.specs.remove(spec)
+        del self.by_op[spec.op]
+
 
 def index_handlers(claims: Sequence[Claim]) -> HandlerIndex:
     """Give every op and every captured name one owner.
 
-    Two handlers for one op, or two distributions capturing one name, are a conflict unless exactly one of them declares that it
-    replaces the others' distributions. Handlers of one distribution may share a captured name: they take the variants of a call
-    that the others decline.
+    Two handlers for one op or one captured name are a conflict, unless exactly one of them declares that it replaces the
+    distributions of the others. Who loses an op is out; who loses a captured name keeps the rest.
     """
     index = HandlerIndex()
     lost: set[tuple[str, str, str]] = set()
@@ -46,20 +50,21 @@ def index_handlers(claims: Sequence[Claim]) -> HandlerIndex:
             lost |= {loser.key for loser in losers}
     running = [(record, spec) for record, spec in claims if record.key not in lost]
     given_up: dict[tuple[str, str, str], set[str]] = {}
-    for name, rivals in _claimed(running, lambda spec: spec.captures).items():
-        if len({normalized(record.distribution) for record, _ in rivals}) == 1:
+    for name, rivals in _claimed(running, lambda spec: [dotted.replace(":", ".") for dotted in spec.captures]).items():
+        if len(rivals) == 1:
             continue
         if (winner := _winner(rivals)) is None:
             index.conflicts[f"the capture of `{name}`"] = [record for record, _ in rivals]
-        for record, _ in rivals:
-            if winner is not None and normalized(record.distribution) != normalized(winner.distribution):
-                given_up.setdefault(record.key, set()).add(name)
+        else:
+            for record, _ in rivals:
+                if record is not winner:
+                    given_up.setdefault(record.key, set()).add(name)
     stopped = {record.key for records in index.conflicts.values() for record in records}
     for record, spec in running:
         if record.key in stopped:
             continue
         without = given_up.get(record.key, set())
-        kept = tuple(name for name in spec.captures if name not in without)
+        kept = tuple(name for name in spec.captures if name.replace(":", ".") not in without)
         index.specs.append(spec.model_copy(update={"captures": kept}) if without else spec)
         index.by_op[spec.op] = index.specs[-1]
     return index

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from amc_plugins.core import catalog, discovery
+from amc_plugins.core import discovery
 from amc_plugins.core.discovery import KINDS, PluginRecord, discover, kind_word, listed, mark_conflict, normalized
-from amc_plugins.core.errors import AmcError, PluginError, UnknownPluginError, UnsupportedOpError, nearest
+from amc_plugins.core.errors import AmcError, PluginError, UnknownPluginError, nearest
 from amc_plugins.core.handler_index import HandlerIndex, clash, index_handlers, winner_of
 from amc_plugins.core.loading import LoadFailure, ModuleLoader, check_api, check_observer, import_target
+from amc_plugins.core.refusals import no_handler, why_not
 from amc_plugins.core.specs import LayerHandlerSpec, ObserverSpec, PluginSpec, Settings
 from amc_plugins.core.validation import validated
 
@@ -45,6 +46,7 @@ class Registry:
         self._settled: set[tuple[str, str]] = set()
         self._complete: set[str] = set()
         self._index: HandlerIndex | None = None
+        self._overruled: list[PluginRecord] = []
         self._handlers: dict[str, LayerHandler] = {}
         self._warned: set[tuple[str, str, str]] = set()
         self._lock = threading.RLock()
@@ -86,11 +88,9 @@ class Registry:
         """
         _check_kind(kind)
         self._settle(kind, name)
-        if kind == "layer_handlers" and self._index is not None:
-            self._handler_index()
         record = next((record for record in self._named(kind, name) if record.status == "loaded"), None)
         if record is None:
-            raise self._why_not(kind, name)
+            raise why_not(self._records, kind, name)
         return self._declared[record.key]
 
     def specs(self, kind: str) -> list[PluginSpec]:
@@ -99,11 +99,14 @@ class Registry:
         self._load_kind(kind)
         if kind == "layer_handlers":
             self._handler_index()
+        self._warn(kind)
+        return [self._declared[record.key] for record in self.records(kind) if record.status == "loaded"]
+
+    def _warn(self, kind: str) -> None:
         for record in self.records(kind):
             if record.status in ("broken", "conflict") and record.key not in self._warned:
                 self._warned.add(record.key)
                 logger.warning("%s is skipped, it is %s: %s", record, record.status, record.problem)
-        return [self._declared[record.key] for record in self.records(kind) if record.status == "loaded"]
 
     @property
     def observers(self) -> list[ObserverSpec]:
@@ -189,21 +192,34 @@ class Registry:
         """
         made = []
         for name in names:
-            values, target = self.create("observers", name, (settings or {}).get(name, {}))
-            made.append(self._made("observers", name, target, values))
+            values, _ = self.create("observers", name, (settings or {}).get(name, {}))
+            spec = self.spec("observers", name)
+            made.append(self._made(spec, values))
             try:
                 check_observer(made[-1])
             except LoadFailure as failure:
-                owner = self.owner(self.spec("observers", name))
-                raise PluginError(f"{owner} is broken: {failure.problem}", hint=failure.hint) from failure
+                raise PluginError(f"{self.owner(spec)} is broken: {failure.problem}", hint=failure.hint) from failure
         return made
 
     # --- layer handlers -----------------------------------------------------------------------------------------------
 
     def handlers(self) -> list[LayerHandlerSpec]:
-        """The declarations of all usable layer handlers: every op and every captured name has one owner."""
-        self.specs("layer_handlers")
-        return list(self._handler_index().specs)
+        """The declarations of all layer handlers that work: every op and every captured name has one owner.
+
+        Imports their code; what fails becomes the problem of its record, and is skipped with one WARNING.
+        """
+        with self._lock:
+            index = self._handler_index()
+            for spec in list(index.specs):
+                record = self.owner(spec)
+                try:
+                    self.handler(spec)
+                except PluginError as error:
+                    assert record is not None, "an indexed declaration has a record"
+                    record.mark("broken", _without(str(record), str(error)), error.hint, error.__cause__ or error)
+                    index.drop(spec)
+            self._warn("layer_handlers")
+            return list(index.specs)
 
     def handler(self, spec: LayerHandlerSpec) -> LayerHandler:
         """The one instance of a handler."""
@@ -213,32 +229,37 @@ class Registry:
         """The handler of an op id.
 
         Raises:
-            UnsupportedOpError: none is installed; names the distribution of a built-in one.
-            PluginError: it is broken, disabled, or two distributions claim the op.
+            UnsupportedOpError: none runs; names the distribution to install, or why the installed one does not run.
+            PluginError: its code cannot be imported.
         """
         found = self._handlers.get(op)
         if found is None:
             with self._lock:
-                spec = self._handler_index().by_op.get(op)
+                index = self._handler_index()
+                spec = index.by_op.get(op)
                 if spec is None:
-                    raise self._no_handler(op)
-                found = self._made("layer_handlers", spec.name, self.target(spec), spec)
+                    declared = [one for one in self._declared.values() if isinstance(one, LayerHandlerSpec)]
+                    raise no_handler(self._records, op, [one.name for one in declared if one.op == op], index.by_op)
+                found = self._made(spec, spec)
                 self._handlers[op] = found
         return found
 
-    def _made(self, kind: str, name: str, target: type[Any], argument: object) -> Any:
+    def _made(self, spec: PluginSpec, argument: object) -> Any:
+        target = self.target(spec)
         try:
             return target(argument)
         except AmcError:
             raise
         except Exception as error:
-            owner = next((record for record in self._named(kind, name) if record.status == "loaded"), None)
-            raise PluginError(f"{owner} is broken: {target.__name__}() raised {type(error).__name__}: {error}") from error
+            problem = f"{target.__name__}() raised {type(error).__name__}: {error}"
+            raise PluginError(f"{self.owner(spec)} is broken: {problem}") from error
 
     def _handler_index(self) -> HandlerIndex:
         with self._lock:
             if self._index is None:
                 self._load_kind("layer_handlers")
+                for record in self._overruled:  # what an earlier index decided: a registration may have changed it
+                    record.status, record.problem, record.hint = "loaded", None, None
                 running = [record for record in self.records("layer_handlers") if record.status == "loaded"]
                 declared = cast("dict[tuple[str, str, str], LayerHandlerSpec]", self._declared)
                 self._index = index_handlers([(record, declared[record.key]) for record in running])
@@ -246,6 +267,7 @@ class Registry:
                     mark_conflict(rivals, clash(what, rivals))
                 for loser, winner in self._index.replaced:
                     loser.mark("disabled", f"replaced by `{winner.name}` of {winner.source}")
+                self._overruled = [record for record in running if record.status != "loaded"]
             return self._index
 
     # --- loading ------------------------------------------------------------------------------------------------------
@@ -320,46 +342,9 @@ class Registry:
         spec = self._declared.get(record.key)
         return () if spec is None else spec.replaces
 
-    # --- what to say when there is nothing ----------------------------------------------------------------------------
 
-    def _why_not(self, kind: str, name: str) -> PluginError:
-        word = kind_word(kind)
-        for status in ("broken", "conflict", "disabled"):
-            for record in self._named(kind, name):
-                if record.status != status:
-                    continue
-                if status == "conflict":
-                    return UnknownPluginError(f"{record.problem}", hint=record.hint)
-                error_type = PluginError if status == "broken" else UnknownPluginError
-                error = error_type(f"{record} is {'broken: ' if status == 'broken' else ''}{record.problem}", hint=record.hint)
-                error.__cause__ = record.error
-                return error
-        distribution = catalog.distribution_of(kind, name)
-        if distribution is not None:
-            return UnknownPluginError(f"{word} `{name}` is not installed", hint=f"pip install {distribution}")
-        elsewhere = [record.kind for record in self._records if record.name == name]
-        known = {record.name for record in self.records(kind)} | set(catalog.BUILT_IN[kind])
-        close = nearest(name, known) or (f"; there is a {kind_word(elsewhere[0])} of that name" if elsewhere else "")
-        return UnknownPluginError(f"there is no {word} `{name}`{close}", hint=f"amc plugins list --kind {kind}")
-
-    def _no_handler(self, op: str) -> AmcError:
-        for what, rivals in self._handler_index().conflicts.items():
-            claimed = [self._declared.get(record.key) for record in rivals]
-            if any(isinstance(spec, LayerHandlerSpec) and spec.op == op for spec in claimed):
-                return PluginError(clash(what, rivals), hint=rivals[0].hint)
-        name = catalog.OPS.get(op)
-        if name is not None and self._named("layer_handlers", name):
-            reason = self._why_not("layer_handlers", name)
-            return UnsupportedOpError(f"nothing handles the op `{op}`: {reason}", hint=reason.hint)
-        distribution = catalog.distribution_of_op(op)
-        if distribution is not None:
-            problem = f"nothing handles the op `{op}`: {distribution} is not installed"
-            return UnsupportedOpError(problem, hint=f"pip install {distribution}")
-        known = {*self._handler_index().by_op, *catalog.OPS}
-        return UnsupportedOpError(
-            f"no installed plugin handles the op `{op}`{nearest(op, known)}",
-            hint="install the distribution that brings it; `amc plugins doctor` shows handlers that could not be loaded",
-        )
+def _without(who: str, message: str) -> str:
+    return message.removeprefix(f"{who} is broken: ")
 
 
 def _check_kind(kind: str) -> None:
