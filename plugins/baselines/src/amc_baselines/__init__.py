@@ -1,0 +1,3 @@
+"""Baseline tuners for amc-plugins."""
+
+__version__ = "0.1.0"
