@@ -77,7 +77,7 @@ class CostTables:
         return float(self._ask(values))
 
     def _joint(self, i: int, a: int, j: int, b: int) -> float:
-        return self._at({i: a, j: b}) - self.base - self.single[i][a] - self.single[j][b]
+        return float(self._at({i: a, j: b}) - self.base - self.single[i][a] - self.single[j][b])
 
     def _pair(self, i: int, j: int) -> Array:
         p, q = self._probe(i), self._probe(j)
@@ -113,7 +113,7 @@ class CostTables:
     def minimum(self, price: float, start: Sequence[int], errors: float = 1.0) -> list[int]:
         """argmin of `errors * error + price * cost`: by elimination, or by coordinates from `start` where that is too wide."""
         theta = [errors * self.errors[i] + price * self.single[i] for i in range(len(self.sizes))]
-        factors = [((i,), table) for i, table in enumerate(theta)]
+        factors: list[tuple[tuple[int, ...], Array]] = [((i,), table) for i, table in enumerate(theta)]
         factors += [(key, price * table) for key, table in self.pairs.items()]
         found = _eliminate(factors, self.sizes)
         if found is not None:
