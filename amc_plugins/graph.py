@@ -5,7 +5,7 @@ from __future__ import annotations
 from amc_plugins.core.capture import capture, capturing
 from amc_plugins.core.channels import ChannelGroup, ChannelMap, channel_groups, channel_map
 from amc_plugins.core.describe import describe, make_layer, rebuild, tensors_of, typed_params
-from amc_plugins.core.edit import consumers, insert_after, insert_before, producer, remove, replace, set_layer
+from amc_plugins.core.edit import consumers, insert_after, insert_before, producer, remove, replace, replace_all, set_layer
 from amc_plugins.core.errors import GraphError, UnsupportedOpError
 from amc_plugins.core.macs import Profile, Row, ShrinkCost, profile
 from amc_plugins.core.network import ReconstructedNetwork, Step, handler_for, walk
@@ -36,6 +36,7 @@ __all__ = [
     "rebuild",
     "remove",
     "replace",
+    "replace_all",
     "set_layer",
     "shapes",
     "tensors_of",

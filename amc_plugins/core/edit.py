@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from amc_plugins.core.errors import GraphError
 from amc_plugins.core.network import ReconstructedNetwork, handler_for, layer_key
 from amc_plugins.core.shapes import shapes
 
-__all__ = ["consumers", "insert_after", "insert_before", "producer", "remove", "replace", "set_layer"]
+__all__ = ["consumers", "insert_after", "insert_before", "producer", "remove", "replace", "replace_all", "set_layer"]
 
 
 def producer(network: ReconstructedNetwork, value: str) -> Node | None:
@@ -47,6 +47,26 @@ def replace(network: ReconstructedNetwork, layer: str, replacements: Sequence[tu
     Raises:
         GraphError: the layer is unknown, is called more than once, or has several inputs or outputs; or shapes no longer fit.
     """
+    return replace_all(network, {layer: replacements})[layer]
+
+
+def replace_all(network: ReconstructedNetwork, chains: Mapping[str, Sequence[tuple[str, nn.Module]]]) -> dict[str, list[str]]:
+    """Several `replace` at once, with one check of the whole: for compressors that rewrite most of a network."""
+    if not chains:
+        return {}
+    before = shapes(network)
+    named = {layer: _replaced(network, layer, replacements) for layer, replacements in chains.items()}
+    outputs = [network.nodes_of(names[-1])[0].outputs[0] for names in named.values()]
+    _recheck(network)
+    after = shapes(network)
+    for value in outputs:
+        if after[value] != before[value]:
+            raise GraphError(f"the replacement makes `{value}` of shape {after[value]}, the layer made {before[value]}")
+    return named
+
+
+def _replaced(network: ReconstructedNetwork, layer: str, replacements: Sequence[tuple[str, nn.Module]]) -> list[str]:
+    """One chain put in, nothing checked or recompiled yet."""
     nodes = network.nodes_of(layer)
     if len(nodes) > 1 or len(nodes[0].inputs) != 1 or len(nodes[0].outputs) != 1:
         raise GraphError(f"`{layer}` cannot be replaced by a chain: it needs one call, one input and one output")
@@ -54,6 +74,8 @@ def replace(network: ReconstructedNetwork, layer: str, replacements: Sequence[tu
         raise GraphError(f"`{layer}` cannot be replaced by nothing; use `remove`")
     old = nodes[0]
     names = [layer] if len(replacements) == 1 else [f"{layer}.{index}" for index in range(len(replacements))]
+    if taken := [name for name in names if name != layer and name in network.layer_names]:
+        raise GraphError(f"there is a layer `{taken[0]}` already")
     training = network.layer(layer).training
     chain: list[Node] = []
     value = old.inputs[0]
@@ -62,14 +84,11 @@ def replace(network: ReconstructedNetwork, layer: str, replacements: Sequence[tu
         made = old.outputs[0] if last else _free_value(network, name)
         chain.append(_node(name, op, module, value, made, old.source, old.origin or layer))
         value = made
-    before = shapes(network)
     place = network.graph.nodes.index(old)
     network.graph.nodes[place : place + 1] = chain
     del network.layers[layer_key(layer)]
     for name, (_, module) in zip(names, replacements, strict=True):
         network.layers[layer_key(name)] = module.train(training)
-    _recheck(network)
-    _same_shape(network, old.outputs[0], before)
     return names
 
 
@@ -158,9 +177,3 @@ def _recheck(network: ReconstructedNetwork) -> None:
         shapes(network)
     except (RuntimeError, ValueError, TypeError) as error:
         raise GraphError(f"the edited graph does not run: {error}") from error
-
-
-def _same_shape(network: ReconstructedNetwork, value: str, before: dict[str, tuple[int, ...]]) -> None:
-    after = shapes(network)[value]
-    if after != before[value]:
-        raise GraphError(f"the replacement makes `{value}` of shape {after}, the layer made {before[value]}")
