@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from amc_plugins.core.errors import GraphError
+from amc_plugins.core.errors import GraphError, SettingsError
 from amc_plugins.core.stepping import evaluating
 from amc_plugins.core.structure import tensors_in
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from amc_plugins.core.calibration import Calibration
     from amc_plugins.core.network import ReconstructedNetwork
 
-__all__ = ["Divergence"]
+__all__ = ["Divergence", "accuracy"]
 
 
 class Divergence:
@@ -54,3 +55,30 @@ class Divergence:
         with torch.no_grad(), evaluating(network):
             for inputs in self._calibration.chunks(network):
                 yield [one for one in tensors_in(network(*inputs)) if isinstance(one, Tensor) and one.is_floating_point()]
+
+
+def accuracy(network: nn.Module, batches: Iterable[Any]) -> float:
+    """The share of samples whose largest output is their label, in eval mode.
+
+    Args:
+        network: gives (N, classes) scores.
+        batches: `(input, label)` pairs; labels (N,) of class indices.
+
+    Raises:
+        SettingsError: there are no samples, or outputs and labels have other shapes.
+    """
+    device = next((one.device for one in network.state_dict().values()), torch.device("cpu"))
+    right, count = 0, 0
+    with torch.no_grad(), evaluating(network):
+        for inputs, labels in batches:
+            scores = network(*(one.to(device) for one in (inputs if isinstance(inputs, tuple | list) else (inputs,))))
+            if not isinstance(scores, Tensor) or scores.dim() != 2 or labels.dim() != 1:
+                raise SettingsError(
+                    "accuracy needs one output of shape (N, classes) and labels of shape (N,)",
+                    hint="leave `floor` and the labelled loaders out for other networks",
+                )
+            right += int((scores.argmax(1) == labels.to(device)).sum())
+            count += len(labels)
+    if count == 0:
+        raise SettingsError("accuracy needs at least one sample; the data is empty")
+    return right / count

@@ -1,0 +1,300 @@
+"""Running a recipe: capture, (compress, retrain) x rounds, exports, report; every step is kept and not done twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from amc_plugins.compression import CompressionResult
+from amc_plugins.core import engine
+from amc_plugins.core.capture import capture
+from amc_plugins.core.errors import CheckFailed, RecipeError
+from amc_plugins.core.factories import call_factory, load_weights
+from amc_plugins.core.macs import Profile, profile
+from amc_plugins.core.network import ReconstructedNetwork
+from amc_plugins.core.objectives import accuracy
+from amc_plugins.core.recipe import DataSection, NetworkSection, Recipe
+from amc_plugins.core.registry import registry
+from amc_plugins.core.runs import Run
+from amc_plugins.core.snapshots import load_snapshot, save_snapshot
+from amc_plugins.exporting import atomic_write
+
+__all__ = ["RESULTS", "RunResult", "open_network", "run_recipe"]
+
+logger = logging.getLogger("amc_plugins.run")
+RESULTS = "results.json"
+
+
+@dataclass
+class RunResult:
+    """A finished run. `steps` is what `results.json` holds, one entry a step."""
+
+    folder: Path
+    network: ReconstructedNetwork
+    steps: list[dict[str, Any]]
+    files: list[Path] = field(default_factory=list)
+
+
+def open_network(section: NetworkSection, base: Path, *, seed: int = 0, strict: bool = False) -> ReconstructedNetwork:
+    """The network of a recipe or a command: loaded from a file, or made by a factory and captured."""
+    if ":" not in section.source:
+        return engine.load(base / section.source)
+    model = call_factory(section.source, section.settings, base=base, seed=seed)
+    if section.weights is not None:
+        load_weights(model, base / section.weights)
+    assert section.input is not None  # the section's own validation
+    generator = torch.Generator().manual_seed(seed)
+    return capture(model, *(torch.rand(shape, generator=generator) for shape in _shapes(section.input)), strict=strict)
+
+
+def _shapes(given: list[int] | list[list[int]]) -> list[list[int]]:
+    return [one for one in given if isinstance(one, list)] or [[one for one in given if isinstance(one, int)]]
+
+
+class _Data:
+    """The loaders of a recipe, made when they are first needed."""
+
+    def __init__(self, section: DataSection, base: Path, seed: int) -> None:
+        self._section = section
+        self._base = base
+        self._seed = seed
+        self._made: dict[str, Iterable[Any]] = {}
+
+    def get(self, part: str) -> Iterable[Any] | None:
+        reference = getattr(self._section, part)
+        if reference is None:
+            return None
+        if part not in self._made:
+            self._made[part] = call_factory(reference, self._section.settings, base=self._base, seed=self._seed)
+        return self._made[part]
+
+    def need(self, part: str) -> Iterable[Any]:
+        found = self.get(part)
+        assert found is not None  # the recipe's own validation
+        return found
+
+    @property
+    def calibration(self) -> Iterable[Any]:
+        return self.need("calibration" if self._section.calibration else "train")
+
+
+class _Runner:
+    def __init__(self, recipe: Recipe, base: Path, run: Run, folder: Path) -> None:
+        self.recipe = recipe
+        self.base = base
+        self.run = run
+        self.folder = folder
+        self.data = _Data(recipe.data, base, recipe.seed)
+        self.done: dict[str, dict[str, Any]] = {}
+        self.steps: list[dict[str, Any]] = []
+        found = _read_results(folder)
+        if found is not None:
+            if found["recipe"] != _identity(recipe):
+                raise RecipeError(
+                    f"`{folder}` holds the run of another recipe", hint="give this recipe another `folder`, or delete that one"
+                )
+            self.done = {step["name"]: step for step in found["steps"]}
+
+    # --- steps -------------------------------------------------------------------------------------------------------------------
+
+    def step(self, name: str, kind: str, work: Callable[[], tuple[ReconstructedNetwork, dict[str, Any]]]) -> ReconstructedNetwork:
+        """Do one step, or take its result from the run folder when it was finished before."""
+        snapshot = self.folder / f"{name}.pt"
+        if name in self.done and snapshot.is_file():
+            logger.info("%s: done before, taken from %s", name, snapshot)
+            self.steps.append(self.done[name])
+            return load_snapshot(snapshot).to(self.recipe.device)
+        started = time.perf_counter()
+        network, detail = work()
+        seconds = time.perf_counter() - started
+        result = profile(network)
+        entry = {
+            "name": name,
+            "kind": kind,
+            "macs": result.total_macs,
+            "parameters": result.total_parameters,
+            "unknown": list(result.unknown),
+            "accuracy": {part: self.accuracy(network, part) for part in ("validation", "test") if self.data.get(part) is not None},
+            "seconds": seconds,
+            "detail": detail,
+            "profile": _rows(result),
+        }
+        if not save_snapshot(network, snapshot):
+            logger.warning("%s cannot be kept for a resumed run: the network has opaque operations", name)
+        self.steps.append(entry)
+        self.write()
+        logger.info("%s: %s MACs%s, %.1f s", name, f"{result.total_macs:,}", _shown(entry["accuracy"]), seconds)
+        return network
+
+    def accuracy(self, network: ReconstructedNetwork, part: str) -> float:
+        return accuracy(network, self.data.need(part))
+
+    def write(self) -> None:
+        whole = {"schema": 1, "title": self.recipe.title, "recipe": _identity(self.recipe), "steps": self.steps}
+        with atomic_write(self.folder / RESULTS) as temporary:
+            temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+
+    def captured(self) -> tuple[ReconstructedNetwork, dict[str, Any]]:
+        network = open_network(self.recipe.network, self.base, seed=self.recipe.seed).to(self.recipe.device)
+        return network, {"opaque": [text for key, text in network.graph.metadata.items() if key.startswith("opaque:")]}
+
+    def compressed(self, network: ReconstructedNetwork, number: int) -> tuple[ReconstructedNetwork, dict[str, Any]]:
+        section = self.recipe.compress
+        plan = engine.prepare(
+            network,
+            section.method,
+            calibration=self.data.calibration,
+            seed=self.recipe.seed,
+            budget=section.total,
+            run=self.run,
+            **section.settings,
+        )
+        detail: dict[str, Any] = {"method": section.method}
+        if self.recipe.tune is None:
+            candidate = plan.candidate(total=section.total, ratio=section.ratio, ratios=section.ratios, allocation=section.allocation)
+        else:
+            tune = self.recipe.tune
+            evaluate = None
+            if tune.objective == "accuracy":
+                def evaluate(candidate: ReconstructedNetwork) -> float:
+                    return self.accuracy(candidate, "validation")
+
+            assert section.total is not None
+            search = engine.tune(
+                plan,
+                tune.method,
+                total=section.total,
+                evaluate=evaluate,
+                evaluations=tune.evaluations,
+                seed=self.recipe.seed,
+                folder=self.folder / f"round{number}-search",
+                run=self.run,
+                **tune.settings,
+            )
+            candidate = search.best.candidate
+            scores = [{"candidate": dict(one.candidate), **one.objectives} for one in search.evaluations]
+            detail["search"] = {"method": tune.method, "objective": tune.objective, "evaluations": scores}
+        result = plan.apply(candidate, refit=section.refit)
+        return result.network, {**detail, **_described(result)}
+
+    def trained(self, network: ReconstructedNetwork, original: ReconstructedNetwork) -> tuple[ReconstructedNetwork, dict[str, Any]]:
+        section = self.recipe.train
+        assert section is not None
+        result = engine.train(
+            network,
+            section.method,
+            train=self.data.need("train"),
+            validation=self.data.get("validation"),
+            teacher=original if section.teacher else None,
+            seed=self.recipe.seed,
+            run=self.run,
+            resume=True,
+            **section.settings,
+        )
+        assert isinstance(result.network, ReconstructedNetwork)
+        history = {"epochs": result.epochs, "best_epoch": result.best_epoch, "history": result.history}
+        return result.network, {"method": section.method, **history}
+
+    def exported(self, network: ReconstructedNetwork) -> list[Path]:
+        files = []
+        for name, section in self.recipe.export.items():
+            path = engine.export(network, name, self.folder / section.path, run=self.run, **section.settings)
+            files.append(path)
+        return files
+
+
+def run_recipe(recipe: Recipe, base: Path) -> RunResult:
+    """See `amc_plugins.run`."""
+    folder = base / recipe.folder
+    observers = registry().make_observers(recipe.observers)
+    with Run(recipe.title, folder, observers) as run:
+        runner = _Runner(recipe, base, run, folder)
+        original = runner.step("capture", "capture", runner.captured)
+        network = original
+        for number in range(1, recipe.rounds + 1):
+            before, index = network, number
+            network = runner.step(f"round{number}-compress", "compress", lambda: runner.compressed(before, index))  # noqa: B023
+            if recipe.train is not None:
+                smaller = network
+                training = folder / f"round{number}-training"
+                training.mkdir(exist_ok=True)
+                runner.run.folder = training
+                network = runner.step(f"round{number}-train", "train", lambda: runner.trained(smaller, original))  # noqa: B023
+                runner.run.folder = folder
+        files = runner.exported(network)
+        runner.steps.append({"name": "export", "kind": "export", "files": [_file(path, folder) for path in files]})
+        runner.write()
+        if recipe.report:
+            from amc_plugins.core.report import write_report
+
+            report = write_report(folder)
+            run.artifact_written(report)
+            files.append(report)
+        result = RunResult(folder, network, runner.steps, files)
+        _check_floor(recipe, runner, network)
+    return result
+
+
+def _check_floor(recipe: Recipe, runner: _Runner, network: ReconstructedNetwork) -> None:
+    if recipe.floor is None:
+        return
+    reached = runner.accuracy(network, "validation")
+    if reached < recipe.floor.accuracy:
+        raise CheckFailed(
+            f"the result's validation accuracy is {reached:.4f}, below the floor of {recipe.floor.accuracy:g}",
+            hint=f"remove less, train longer, or lower the floor; everything is kept in {runner.folder}",
+        )
+
+
+def _read_results(folder: Path) -> dict[str, Any] | None:
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecipeError(f"`{path}` is damaged: {error}", hint="delete it to start over") from error
+    return found
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What a run's results depend on, as JSON data; where they go and who watches is left out."""
+    return json.loads(recipe.model_dump_json(exclude={"title", "folder", "observers", "report", "export", "floor"}))  # type: ignore[no-any-return]
+
+
+def _described(result: CompressionResult) -> dict[str, Any]:
+    layers = [
+        {"name": one.name, "macs_before": one.macs_before, "macs_after": one.macs_after, "error": one.error, "change": one.change}
+        for one in result.layers
+    ]
+    return {"candidate": dict(result.candidate), "removed": result.removed, "layers": layers}
+
+
+def _rows(result: Profile) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": row.name,
+            "layer": row.layer,
+            "op": row.op,
+            "type": row.type,
+            "macs": row.macs,
+            "parameters": row.parameters,
+            "output_shape": list(row.output_shape),
+        }
+        for row in result.rows
+    ]
+
+
+def _file(path: Path, folder: Path) -> dict[str, Any]:
+    return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size}
+
+
+def _shown(accuracies: dict[str, float]) -> str:
+    return "".join(f", {part} accuracy {value:.4f}" for part, value in accuracies.items())

@@ -1,0 +1,233 @@
+"""Recipes: one TOML file that says what to compress, with what, and where the results go. Free of torch.
+
+Everything wrong with a recipe is reported at once, each problem with its path in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from amc_plugins.core.errors import AmcError, RecipeError
+from amc_plugins.core.validation import problem_lines
+
+if TYPE_CHECKING:
+    from amc_plugins.core.pipeline import RunResult
+
+__all__ = ["Recipe", "read_recipe", "run"]
+
+Reference = Annotated[str, Field(pattern=r"^([\w./~ -]+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*$")]
+"""`package.module:factory` or `file.py:factory`, the file relative to the recipe."""
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Shape = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkSection(_Section):
+    """What to compress."""
+
+    source: str = Field(description="`package.module:factory` or `file.py:factory` of a torch module, or a .json, .pkl or .vnmodel file")
+    weights: str | None = Field(None, description="a state_dict saved by torch.save, loaded into the factory's module")
+    input: Shape | list[Shape] | None = Field(None, description="shape of the example input, batch included; a list of shapes for several")
+    settings: dict[str, Any] = Field(default_factory=dict, description="keywords for the factory")
+
+    @model_validator(mode="after")
+    def _input_of_a_factory(self) -> NetworkSection:
+        if ":" in self.source and self.input is None:
+            raise ValueError("`input` is needed to capture the network: the example's shape, for example [1, 3, 224, 224]")
+        return self
+
+
+class DataSection(_Section):
+    """Loaders, each made by a factory. Labels are needed to train and to measure accuracy only."""
+
+    train: Reference | None = None
+    validation: Reference | None = Field(None, description="chooses epochs and candidates; never the test set")
+    test: Reference | None = Field(None, description="reported, never used for a choice")
+    calibration: Reference | None = Field(None, description="default: the training data")
+    settings: dict[str, Any] = Field(default_factory=dict, description="keywords for every factory")
+
+
+class CompressSection(_Section):
+    """One compression: exactly one of `total`, `ratio` and `ratios`."""
+
+    method: str = Field(description="a compressor plugin")
+    total: Share | None = Field(None, description="share of the network's MACs to remove")
+    ratio: Share | None = Field(None, description="share of each layer's MACs to remove")
+    ratios: dict[str, Share] | None = Field(None, description="shares by layer name or glob")
+    allocation: Literal["curves", "uniform"] = "curves"
+    refit: bool = True
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> CompressSection:
+        given = [name for name in ("total", "ratio", "ratios") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of `total`, `ratio` and `ratios` is needed, given: {', '.join(given) or 'none'}")
+        return self
+
+
+class TuneSection(_Section):
+    """A search for the ratios; the compression's `total` is its budget."""
+
+    method: str = Field(description="a tuner plugin")
+    evaluations: Annotated[int, Field(ge=1)] = 100
+    objective: Literal["divergence", "accuracy"] = Field(
+        "divergence", description="of the outputs from the original's on calibration data, or accuracy on the validation data"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainSection(_Section):
+    """Retraining after a compression."""
+
+    method: str = Field(description="a trainer plugin")
+    teacher: bool = Field(False, description="hand the original network to the trainer as its teacher")
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class FloorSection(_Section):
+    """The accuracy that the result must have on the validation data; missing it ends the run with exit code 1."""
+
+    accuracy: Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class ExportSection(_Section):
+    """One file. The path is relative to the run folder; the default is `network` with the exporter's suffix."""
+
+    path: str = "network"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recipe(_Section):
+    """(compress -> retrain) x rounds, each round's result the next one's origin, then exports and a report."""
+
+    title: str = "AMC run"
+    seed: Annotated[int, Field(ge=0)] = 0
+    folder: str = Field(description="the run folder, relative to the recipe")
+    rounds: Annotated[int, Field(ge=1)] = Field(1, description="how often to compress and retrain; every round removes its own share")
+    device: str = Field("cpu", description="`cpu`, `cuda`, `cuda:1`, ...")
+    observers: list[str] = Field(default_factory=list, description="observer plugins to tell")
+    report: bool = Field(True, description="write report.html")
+    network: NetworkSection
+    data: DataSection
+    compress: CompressSection
+    tune: TuneSection | None = None
+    train: TrainSection | None = None
+    floor: FloorSection | None = None
+    export: dict[str, ExportSection] = Field(default_factory=dict, description="by exporter plugin")
+
+    @model_validator(mode="after")
+    def _what_steps_need(self) -> Recipe:
+        problems = []
+        if self.data.train is None and self.data.calibration is None:
+            problems.append("`data.calibration` or `data.train` is needed to compress")
+        if self.train is not None and self.data.train is None:
+            problems.append("`data.train` is needed to retrain")
+        if self.tune is not None and self.compress.total is None:
+            problems.append("`compress.total` is needed to tune: it is the search's budget")
+        if self.tune is not None and self.tune.objective == "accuracy" and self.data.validation is None:
+            problems.append('`data.validation` is needed for `tune.objective = "accuracy"`')
+        if self.floor is not None and self.data.validation is None:
+            problems.append("`data.validation` is needed to check `floor.accuracy`")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and validate a recipe, the settings of the plugins it names included.
+
+    Args:
+        path: the TOML file.
+        overrides: values by dotted path (`compress.total`) that take the file's place.
+
+    Raises:
+        RecipeError: the file is missing, is no TOML, or does not validate: every problem with its path and the nearest valid name.
+    """
+    path = Path(path)
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"the recipe `{path}` cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"`{path}` is not TOML: {error}") from error
+    for dotted, value in (overrides or {}).items():
+        _put(plain, dotted, value)
+    problems: list[str] = []
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(plain)
+    except ValidationError as error:
+        problems.extend(problem_lines(error, Recipe))
+    problems.extend(_plugin_problems(plain))
+    if problems or recipe is None:
+        listed = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
+        raise RecipeError(f"`{path}` is not a valid recipe:\n{listed}", hint="`amc plugins show NAME` lists a plugin's settings")
+    return recipe
+
+
+def _put(plain: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for part in parents:
+        plain = plain.setdefault(part, {})
+        if not isinstance(plain, dict):
+            raise RecipeError(f"`{dotted}` cannot be set: `{part}` is not a table of the recipe")
+    plain[last] = value
+
+
+def _plugin_problems(plain: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the plugins that a recipe names, whether or not the rest validates."""
+    from amc_plugins.core.registry import registry
+
+    named: list[tuple[str, str, str, Any]] = []
+    for section, kind in (("compress", "compressors"), ("tune", "tuners"), ("train", "trainers")):
+        body = plain.get(section)
+        if isinstance(body, dict) and isinstance(body.get("method"), str):
+            named.append((section, kind, body["method"], body.get("settings", {})))
+    exports = plain.get("export")
+    for name, body in exports.items() if isinstance(exports, dict) else ():
+        named.append((f"export.{name}", "exporters", name, body.get("settings", {}) if isinstance(body, dict) else {}))
+    observers = plain.get("observers")
+    named.extend(("observers", "observers", name, {}) for name in observers if isinstance(name, str)) if isinstance(
+        observers, list
+    ) else None
+    problems = []
+    for where, kind, name, settings in named:
+        try:
+            spec = registry().spec(kind, name)
+            spec.settings.model_validate(settings)  # type: ignore[attr-defined]
+        except ValidationError as error:
+            problems.extend(problem_lines(error, spec.settings, f"{where}.settings"))  # type: ignore[attr-defined]
+        except AmcError as error:
+            problems.append(f"{where}: {error}" + (f" ({error.hint})" if error.hint else ""))
+    return problems
+
+
+def run(
+    recipe: str | os.PathLike[str] | Recipe, *, base: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> RunResult:
+    """Run a recipe from start to end; a run that was interrupted goes on at the step where it stopped.
+
+    Args:
+        recipe: a TOML file, or a validated `Recipe`.
+        base: where relative paths start; default: the recipe file's folder, or the working directory.
+        overrides: values by dotted path that take the file's place.
+
+    Raises:
+        RecipeError: see `read_recipe`.
+        CheckFailed: the accuracy floor was missed.
+    """
+    from amc_plugins.core.pipeline import run_recipe
+
+    if isinstance(recipe, Recipe):
+        return run_recipe(recipe, Path(base or "."))
+    return run_recipe(read_recipe(recipe, overrides), Path(base) if base is not None else Path(recipe).resolve().parent)
