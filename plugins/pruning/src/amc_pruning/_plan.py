@@ -1,0 +1,184 @@
+"""The plan of channel pruning: one variable per channel group, weights for every admissible count."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from amc_plugins.compression import (
+    Calibration,
+    Candidate,
+    CompressionResult,
+    Compressor,
+    LayerResult,
+    LayerView,
+    Plan,
+    ShrinkCost,
+    Variable,
+)
+from amc_plugins.plugin import SettingsError
+from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
+from amc_pruning._install import install
+from amc_pruning._refit import refit as refit_network
+
+if TYPE_CHECKING:
+    from amc_plugins.graph import ChannelMap, ReconstructedNetwork
+    from amc_pruning._problems import Consumer
+    from amc_pruning.plugin import PruningSettings
+
+__all__ = ["PruningPlan"]
+
+
+@dataclass
+class PruningPlan(Plan):
+    """Everything about a network's channels that no ratio changes.
+
+    A consumer of one prunable group has its weights for every admissible count of that group stored: `assemble` slices. A
+    consumer of several (behind a concatenation) depends on all their counts together; there are too many combinations to store,
+    so its weights are solved from its moments on first use and remembered.
+    """
+
+    network: ReconstructedNetwork
+    calibration: Calibration
+    compressor: Compressor
+    seed: int
+    settings: PruningSettings
+    channels: ChannelMap
+    variables: list[Variable]
+    layers: list[LayerView]
+    orders: dict[str, Tensor]
+    """Per variable: its channel ids, the most worth keeping first."""
+    nested: dict[str, tuple[str, NestedFit]]
+    """Per consumer of one variable: the variable, and the weights per choice."""
+    joint: dict[str, tuple[tuple[str, ...], Consumer]]
+    """Per consumer of several variables: them, and its moments."""
+    cost: ShrinkCost
+    _solved: dict[tuple[str, tuple[int, ...]], Fitted] = field(default_factory=dict)
+    _by_name: dict[str, Variable] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_name = {variable.name: variable for variable in self.variables}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_solved": {}}
+
+    def macs(self, candidate: Mapping[str, int]) -> int:
+        return self.cost.macs(candidate)
+
+    def value(self, variable: Variable, ratio: float) -> int:
+        """The smallest admissible count of at least `ceil((1 - ratio) c)`."""
+        wanted = math.ceil((1.0 - ratio) * variable.full - 1e-9)
+        return min((choice for choice in variable.choices if choice >= wanted), default=variable.full)
+
+    def removed_ids(self, candidate: Mapping[str, int]) -> Tensor:
+        """The channel ids that a candidate removes, ascending.
+
+        Raises:
+            SettingsError: a variable is missing or unknown, or a count is not admissible.
+        """
+        self._check(candidate)
+        parts = [self.orders[name][count:] for name, count in candidate.items()]
+        return torch.cat([torch.zeros(0, dtype=torch.long), *parts]).sort().values
+
+    def _check(self, candidate: Mapping[str, int]) -> None:
+        if set(candidate) != set(self._by_name):
+            raise SettingsError(f"a candidate of this plan has {sorted(self._by_name)}; given were {sorted(candidate)}")
+        for name, count in candidate.items():
+            if count not in self._by_name[name].choices:
+                raise SettingsError(f"`{name}` can keep {self._by_name[name].choices} channels; given was {count}")
+
+    def fits(self, candidate: Mapping[str, int]) -> dict[str, Fitted]:
+        """The weights of every consumer that loses inputs."""
+        found: dict[str, Fitted] = {}
+        for layer, (name, nested) in self.nested.items():
+            if candidate[name] != self._by_name[name].full:
+                found[layer] = nested.fits[self._by_name[name].choices.index(candidate[name])]
+        for layer, (names, consumer) in self.joint.items():
+            counts = tuple(candidate[name] for name in names)
+            if any(count != self._by_name[name].full for name, count in zip(names, counts, strict=True)):
+                if (layer, counts) not in self._solved:
+                    gone = torch.cat([self.orders[name][count:] for name, count in zip(names, counts, strict=True)])
+                    dtype = self.network.layer(layer).get_parameter("weight").dtype
+                    self._solved[layer, counts] = fit_kept(consumer, gone, dtype)
+                found[layer] = self._solved[layer, counts]
+        return found
+
+    def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        removed = self.removed_ids(candidate)
+        if not len(removed):
+            return self.network.clone()
+        smaller = self.channels.shrink(removed)
+        for layer, fitted in self.fits(candidate).items():
+            rows = (~torch.isin(self.channels.outputs[layer], removed)).nonzero().flatten()
+            install(self.network, smaller, layer, fitted.weight[rows], fitted.bias[rows], rows)
+        return smaller
+
+    def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
+        pruned = self.assemble(candidate)
+        fits, removed = self.fits(candidate), self.removed_ids(candidate)
+        errors = {layer: self.error(layer, candidate) for layer in fits}
+        if refit and fits:
+            pruned, refitted = refit_network(
+                self.channels,
+                pruned,
+                self.calibration,
+                fits,
+                removed,
+                ridge=self.settings.ridge,
+                per_sample=self.settings.sampled_pixels_per_img,
+                norm_update=self.settings.norm_update,
+                seed=self.seed,
+            )
+            errors |= refitted
+        before, after = self.cost.layer_macs({}), self.cost.layer_macs(candidate)
+        kept = {
+            layer: (~torch.isin(ids, removed)).nonzero().flatten().tolist()
+            for layer, ids in self.channels.inputs.items()
+            if bool(torch.isin(ids, removed).any())
+        }
+        results = [
+            LayerResult(
+                view.name,
+                sum(before.get(node.name, 0) for node in self.network.nodes_of(view.name)),
+                sum(after.get(node.name, 0) for node in self.network.nodes_of(view.name)),
+                errors.get(view.name),
+                self._change(view.name, removed),
+            )
+            for view in self.layers
+        ]
+        self._write(candidate, kept)
+        return CompressionResult(pruned, Candidate(candidate), sum(before.values()), sum(after.values()), results, kept)
+
+    def error(self, layer: str, candidate: Mapping[str, int]) -> float:
+        """The relative squared error of a consumer with the stored weights; summed over its groups where it reads several."""
+        if layer in self.nested:
+            name, nested = self.nested[layer]
+            return nested.errors[self._by_name[name].choices.index(candidate[name])]
+        _, consumer = self.joint[layer]
+        return relative_error(consumer, self.fits(candidate)[layer], self.removed_ids(candidate))
+
+    def _change(self, layer: str, removed: Tensor) -> str:
+        parts = []
+        for ids, side in ((self.channels.inputs.get(layer), "input"), (self.channels.outputs.get(layer), "output")):
+            left = len(ids) - int(torch.isin(ids, removed).sum()) if ids is not None else 0
+            if ids is not None and left < len(ids):
+                parts.append(f"{len(ids)} -> {left} {side} channels")
+        return ", ".join(parts)
+
+    def _write(self, candidate: Mapping[str, int], kept: Mapping[str, list[int]]) -> None:
+        """`pruning.json` in the checkpoint folder, whole or not at all."""
+        folder = self.settings.checkpointfolder
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        curves = {v.name: {"channels": v.choices, "errors": v.errors} for v in self.variables}
+        text = json.dumps({"candidate": dict(candidate), "kept": kept, "curves": curves}, indent=1)
+        partial = folder / "pruning.json.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / "pruning.json")

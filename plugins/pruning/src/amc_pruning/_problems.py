@@ -1,0 +1,144 @@
+"""What pruning channels means for the layers that read them: a least-squares problem per layer (per group of a grouped one)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from amc_plugins.graph import ReconstructedNetwork, consumers
+from amc_plugins.plugin import GraphError
+
+if TYPE_CHECKING:
+    from amc_plugins.compression import LayerMoments
+
+__all__ = ["Consumer", "Problem", "factor", "following_norm", "inverse_spd", "norm_module", "norm_scale", "ridge_of"]
+
+
+@dataclass
+class Problem:
+    """`response ~ W patch`, columns labelled by channel. Moments are centred and divided by the number of samples."""
+
+    gram: Tensor
+    """G (m, m) float64."""
+    cross: Tensor
+    """C (m, n) float64, in plain responses."""
+    weight: Tensor
+    """(n, m) float64: the layer as it is."""
+    metric: Tensor
+    """(n,): the weight of each response in errors, not squared."""
+    total: float
+    """tr Q in that metric."""
+    columns: Tensor
+    """(m,): the channel id of each column."""
+    ridge: float
+    """Relative to the mean of G's diagonal."""
+
+    @property
+    def scaled_cross(self) -> Tensor:
+        return self.cross * self.metric
+
+    def damping(self) -> float:
+        """What is added to the diagonal of G."""
+        return self.ridge * float(self.gram.diagonal().mean()) + torch.finfo(torch.float64).tiny
+
+    def columns_of(self, ids: Tensor) -> Tensor:
+        """(a, q): the columns of each channel in `ids` (ascending), -1 where a channel has fewer than the others."""
+        place = torch.searchsorted(ids, self.columns).clamp(max=len(ids) - 1)
+        mine = (ids[place] == self.columns).nonzero().flatten()
+        order = mine[torch.argsort(place[mine], stable=True)]
+        counts = torch.bincount(place[mine], minlength=len(ids))
+        width = max(1, int(counts.max()))
+        rank = torch.arange(len(order)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        laid = torch.full((len(ids), width), -1, dtype=torch.long)
+        laid[torch.repeat_interleave(torch.arange(len(ids)), counts), rank] = order
+        return laid
+
+    def others(self, ids: Tensor) -> Tensor:
+        """The columns that belong to none of `ids`."""
+        return (~torch.isin(self.columns, ids)).nonzero().flatten()
+
+
+@dataclass
+class Consumer:
+    """A layer that reads prunable channels, with its moments."""
+
+    name: str
+    moments: LayerMoments
+    channels: Tensor
+    """(c,): the channel id of each input channel, over all groups of the layer."""
+    metric: Tensor
+    """(n,)"""
+    ridge: float
+
+    def problems(self) -> list[Problem]:
+        """One per group of the layer; what is removed and what is left is the same in each."""
+        one = self.moments
+        groups = one.groups
+        gram = one.gram.reshape(groups, *one.gram.shape[-2:])
+        cross = one.cross.reshape(groups, *one.cross.shape[-2:])
+        spread = one.output_gram.reshape(groups, *one.output_gram.shape[-2:]).diagonal(dim1=1, dim2=2)
+        metric = self.metric.reshape(groups, -1)
+        columns = self.channels.repeat_interleave(one.taps).reshape(groups, -1)
+        weight = one.weight.reshape(groups, -1, one.weight.shape[1])
+        total = float((spread * metric.square()).sum())
+        return [Problem(gram[g], cross[g], weight[g], metric[g], total, columns[g], self.ridge) for g in range(groups)]
+
+
+def ridge_of(moments: LayerMoments, ridge: float) -> float:
+    """The relative ridge: the setting's, and 0.01 when there are fewer than five samples per unknown."""
+    return max(ridge, 1e-2) if moments.moments.per_unknown < 5 else ridge
+
+
+def following_norm(network: ReconstructedNetwork, layer: str) -> str | None:
+    """The batch norm with running statistics that alone reads what a layer makes, if there is one."""
+    nodes = network.nodes_of(layer)
+    if len(nodes) != 1:
+        return None
+    readers = consumers(network, nodes[0].outputs[0])
+    if len(readers) != 1 or len(network.nodes_of(readers[0].layer)) != 1:
+        return None
+    module = network.layer(readers[0].layer)
+    known = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    return readers[0].layer if known else None
+
+
+def norm_module(network: ReconstructedNetwork, layer: str) -> nn.modules.batchnorm._BatchNorm:
+    """The batch norm of that name, as `following_norm` gives it."""
+    module = network.layer(layer)
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        raise GraphError(f"layer `{layer}` is no batch norm")
+    return module
+
+
+def norm_scale(network: ReconstructedNetwork, layer: str, count: int) -> Tensor:
+    """(n,): |gamma| / sigma of the batch norm after a layer, else ones: the metric that makes errors of layers comparable."""
+    name = following_norm(network, layer)
+    if name is None:
+        return torch.ones(count, dtype=torch.float64)
+    module = norm_module(network, name)
+    assert module.running_var is not None
+    scale = (module.running_var.double() + module.eps).rsqrt()
+    if module.weight is not None:
+        scale = scale * module.weight.detach().double().abs()
+    return scale if bool((scale > 0).any()) else torch.ones_like(scale)
+
+
+def inverse_spd(matrix: Tensor, damping: float) -> Tensor:
+    """(M + damping I)^-1 of a positive semidefinite M; damping grows a hundredfold until the factorisation succeeds."""
+    return torch.cholesky_inverse(factor(matrix, damping))
+
+
+def factor(matrix: Tensor, damping: float) -> Tensor:
+    """The lower Cholesky factor of M + damping I, with damping grown as far as it takes."""
+    for _ in range(8):
+        damped = matrix.clone()
+        damped.diagonal().add_(damping)
+        lower: Tensor
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not int(failed):
+            return lower
+        damping *= 100
+    raise ArithmeticError("a moment matrix is not positive semidefinite: it holds values that are not finite")

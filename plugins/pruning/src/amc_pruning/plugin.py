@@ -1,0 +1,74 @@
+"""Declares the compressor `pruning` and the handler of its sampler layer. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from amc_plugins.plugin import CompressorSpec, LayerHandlerSpec, Settings, hookimpl
+
+__all__ = ["PruningSettings"]
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class PruningSettings(Settings):
+    """Settings of `pruning`. Names of the source system where it has them."""
+
+    not_implemented: ClassVar[frozenset[str]] = frozenset({"accuracy_first", "accuracy_threshold", "drawgraph"})
+
+    trainset_ratio: float = Field(1.0, gt=0.0, le=1.0, description="share of the calibration data to use")
+    sampled_pixels_per_img: int | None = Field(
+        None, ge=1, description="output positions sampled per image and layer; by default as many as the layer's fit needs"
+    )
+    compress_ratio: Share | dict[str, Share] | None = Field(
+        None, description="share of the MACs to remove from each layer, or by layer name or glob; sets a layer's input channels"
+    )
+    selection: Literal["block_backward", "scalar_backward", "lasso", "magnitude", "random"] = Field(
+        "block_backward",
+        description="how channels are chosen: backward elimination (exact, of channels with all weights, or of a scale each), "
+        "the LASSO path, the consumers' weights, or at random",
+    )
+    lars_alpha_init: float = Field(
+        0.0, ge=0.0, description="`lasso`: the smallest penalty that the LARS path follows; 0 follows all of it"
+    )
+    round_to: int = Field(1, ge=1, description="kept channels are a multiple of this (a group's full width stays possible)")
+    keep_at_least: float = Field(0.1, gt=0.0, le=1.0, description="share of a group's channels that always stays, at least one")
+    shared_inputs: Literal["couple", "skip"] = Field(
+        "couple",
+        description="channels that several layers make together (a residual stage): prune them in all of these, or leave them",
+    )
+    ridge: float = Field(1e-6, ge=0.0, description="damping of the least-squares fits, relative to the mean input variance")
+    norm_update: bool = Field(
+        True, description="at the end, match response variances and re-estimate batch norms where it brings the outputs nearer"
+    )
+    checkpointfolder: Path | None = Field(None, description="folder for `pruning.json`: kept channels and error curves")
+    accuracy_first: bool = Field(False, description="choose the ratios by accuracy")
+    accuracy_threshold: float = Field(0.0, ge=0.0, description="the accuracy to stay above")
+    drawgraph: bool = Field(False, description="draw the compressed network")
+
+
+@hookimpl
+def amc_compressors() -> Iterator[CompressorSpec]:
+    yield CompressorSpec(
+        name="pruning",
+        summary="channel pruning with least-squares reconstruction",
+        api=(1, 0),
+        target="amc_pruning._pruning:Pruning",
+        settings=PruningSettings,
+    )
+
+
+@hookimpl
+def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
+    yield LayerHandlerSpec(
+        name="pruning_sampler",
+        op="vn.pruning_sampler",
+        summary="picks the kept channels of a shared feature map",
+        api=(1, 0),
+        target="amc_pruning._sampler:PruningSamplerHandler",
+        captures=("amc_pruning._sampler.PruningSampler",),
+    )
