@@ -88,7 +88,7 @@ def test_nothing_is_left_behind_when_the_model_raises() -> None:
     with pytest.raises(ZeroDivisionError, match="the user's own"):
         capture(model, torch.rand(1, 3, 2, 2))
     assert model.training and not model.conv._forward_hooks
-    assert not module_hooks._global_forward_hooks and not module_hooks._global_forward_pre_hooks
+    assert not module_hooks._has_any_global_hook()
     assert torch.is_grad_enabled()
     assert type(torch.rand(2).shape) is torch.Size  # no mode is active
 

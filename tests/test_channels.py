@@ -28,7 +28,7 @@ def test_residual_stages_are_one_group() -> None:
     groups = {group.name: group for group in amc.channel_groups(network)}
     stage = groups["stem"]
     assert stage.producers == ("stem", "layer1.0.conv2", "layer1.1.conv2")
-    assert stage.consumers == ("layer1.0.conv1", "layer1.1.conv1", "layer2.0.shortcut.0", "layer2.0.conv1")
+    assert stage.consumers == ("layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1", "layer2.0.shortcut.0")
     assert stage.followers == ("layer1.0.bn2", "layer1.1.bn2")
     assert len(stage) == 8 and not stage.pinned
     assert groups["layer1.0.conv1"].consumers == ("layer1.0.conv2",)
@@ -147,4 +147,4 @@ def test_shrinking_changes_nothing_of_the_network_given() -> None:
 def test_two_inputs_are_tied_where_they_meet() -> None:
     network = capture(TwoInputs().eval(), torch.rand(2, 3, 4, 4), torch.rand(2, 2, 4, 4))
     (group,) = amc.channel_groups(network)
-    assert group.producers == ("left", "right") and group.pinned == ("an output of the network",)
+    assert group.producers == ("left", "right") and "an output of the network" in group.pinned

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode, resolve_name
@@ -95,6 +96,8 @@ class Recorder(TorchFunctionMode):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for handle in self._handles:
             handle.remove()
+            # torch forgets this one, and `torch.compile` would warn about global hooks for the rest of the process
+            torch_module._global_forward_hooks_with_kwargs.pop(handle.id, None)
         self._active = False
         super().__exit__(kind, error, trace)
 
