@@ -18,8 +18,8 @@ from amc_training import _checkpoint, _rng
 from amc_training._checks import bad_weight, check_loaders, check_optimizer, check_scheduler, not_finite
 from amc_training._errors import CheckpointError, NonFiniteLossError, TrainingError
 from amc_training._progress import Progress, progress
-from amc_training._steps import join_spellings
-from amc_training._values import Means, batch_size, device_of, floats, labels, predict, total_loss
+from amc_training._steps import Steps
+from amc_training._values import Means, batch_size, device_of, floats, total_loss
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -29,7 +29,7 @@ __all__ = ["BaseTrainer"]
 logger = logging.getLogger(__name__)
 
 
-class BaseTrainer:
+class BaseTrainer(Steps):
     """Trains a network: the loop is fixed, five steps may be overridden.
 
     The steps are `get_train_batch_preds`, `get_train_losses`, `get_val_batch_preds`, `get_val_losses` and
@@ -67,10 +67,6 @@ class BaseTrainer:
     """
 
     scheduler_interval: Literal["epoch", "step"] = "epoch"
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        join_spellings(cls)
 
     def __init__(
         self,
@@ -110,61 +106,6 @@ class BaseTrainer:
         check_loaders(epochs, {"train_loader": train_loader, "val_loader": val_loader})
         check_scheduler(scheduler, self.scheduler_interval, validates=val_loader is not None)
         check_optimizer(optimizer, network)
-
-    # ------------------------------------------------------------------ the five steps
-
-    def get_train_batch_preds(self, batch_train_data: Any, *args: Any, **kwargs: Any) -> Any:
-        """Predictions for one training batch. Default: the network on `batch[0]`, a tensor or a tuple of inputs."""
-        return predict(self._network, batch_train_data, self._device)
-
-    def get_train_losses(self, batch_preds: Any, batch_train_data: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Losses of one training batch, each a mean over its samples. `total_loss` is minimised, every entry is logged.
-
-        Default: the criterion on the predictions and `batch[1]`.
-        """
-        return {"total_loss": self._criterion(batch_preds, labels(batch_train_data, self._device))}
-
-    def get_val_batch_preds(self, batch_val_data: Any, *args: Any, **kwargs: Any) -> Any:
-        """Predictions for one validation batch. Default: the network on `batch[0]`."""
-        return predict(self._network, batch_val_data, self._device)
-
-    def get_val_losses(self, batch_preds: Any, batch_val_data: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Losses of one validation batch, `total_loss` among them. Default: the criterion on the predictions and `batch[1]`."""
-        return {"total_loss": self._criterion(batch_preds, labels(batch_val_data, self._device))}
-
-    def if_stop_training(self, *args: Any, **kwargs: Any) -> bool:
-        """Whether to stop; asked at the end of every epoch. Default: no."""
-        return False
-
-    __get_train_batch_preds__ = get_train_batch_preds
-    __get_train_losses__ = get_train_losses
-    __get_val_batch_preds__ = get_val_batch_preds
-    __get_val_losses__ = get_val_losses
-    __if_stop_training__ = __if_stop_trainning__ = if_stop_trainning = if_stop_training
-
-    # ------------------------------------------------------------------ further places to override
-
-    def get_val_metrics(self, batch_preds: Any, batch_val_data: Any, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
-        """Further numbers of one validation batch (means over its samples), for example an accuracy. Default: none."""
-        return {}
-
-    def get_score(self, values: Mapping[str, float]) -> tuple[float, ...]:
-        """What the best epoch has most of, from validation losses and metrics; compared in order. Default: `-total_loss`."""
-        return (-values["total_loss"],)
-
-    def train_mode(self) -> None:
-        """Set modes before a training epoch. Default: everything in train mode; override to keep frozen parts in eval mode."""
-        self._network.train()
-
-    def extra_state(self) -> dict[str, Any]:
-        """What a subclass wants in the checkpoints: tensors, numbers, strings and containers of them. Default: nothing."""
-        return {}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what `extra_state` gave."""
-
-    def epoch_ended(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Told about every epoch (from 1) with its entry of the history, after its checkpoint is written. Default: nothing."""
 
     # ------------------------------------------------------------------ running
 

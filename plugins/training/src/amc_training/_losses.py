@@ -31,9 +31,8 @@ class Loss:
 
 def _accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
     """Share of right classes: predictions (N, C, ...), labels (N, ...) with -100 for what does not count."""
-    counted = labels != -100
-    right = (predictions.argmax(dim=1) == labels) & counted
-    return right.sum().double() / counted.sum().clamp(min=1)
+    right = predictions.argmax(dim=1) == labels
+    return right.sum().double() / (labels != -100).sum().clamp(min=1)
 
 
 def _binary_accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
