@@ -85,7 +85,7 @@ def refuse_opaque(network: ReconstructedNetwork, form: str) -> None:
 
 
 def verify_reload(loaded: ReconstructedNetwork, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
-    """Check that two networks give the same bits in eval mode on `inputs`.
+    """Check that two networks give the same bits in eval mode on `inputs`. `loaded` is moved to the device of `network`.
 
     Raises:
         CheckFailed: they do not; the message has the largest difference.
@@ -93,6 +93,9 @@ def verify_reload(loaded: ReconstructedNetwork, network: ReconstructedNetwork, i
     import torch
     from torch.utils import _pytree as pytree
 
+    for tensor in network.state_dict().values():
+        loaded.to(tensor.device)
+        break
     modes = [(module, module.training) for net in (loaded, network) for module in net.modules()]
     try:
         with torch.no_grad():
@@ -102,6 +105,13 @@ def verify_reload(loaded: ReconstructedNetwork, network: ReconstructedNetwork, i
         for module, training in modes:
             module.training = training
     for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        if isinstance(a, torch.Tensor) and not torch.equal(a, b):
-            worst = (a.double() - b.double()).abs().max().item() if a.shape == b.shape else float("nan")
+        if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+            if type(a) is not type(b) or a != b:
+                raise CheckFailed(f"output {index} of the reloaded network is {a!r}, not {b!r}")
+        elif a.dtype != b.dtype or a.shape != b.shape:
+            raise CheckFailed(
+                f"output {index} of the reloaded network is {a.dtype} {tuple(a.shape)}, not {b.dtype} {tuple(b.shape)}"
+            )
+        elif not torch.equal(*(one.contiguous().reshape(-1).view(torch.uint8) for one in (a, b))):  # bytes: NaN equals itself
+            worst = (a.double() - b.double()).abs().max().item()
             raise CheckFailed(f"output {index} of the reloaded network differs, by at most {worst:.3e}")

@@ -111,6 +111,10 @@ class Document(_Model):
         check_topology(self)
         return self
 
+    @field_serializer("signature", "outputs")
+    def _plain_trees(self, tree: Tree) -> Tree:
+        return to_plain(tree)  # pydantic would write null for a constant NaN
+
     def to_json(self, *, indent: int | None = None) -> str:
         """Canonical JSON, or an indented form of the same document."""
         separators = (",", ":") if indent is None else None
@@ -200,9 +204,13 @@ def tree_leaves(tree: Tree) -> list[str]:
             return [name for item in body for name in tree_leaves(item)]
         if kind == "dict" and isinstance(body, dict):
             return [name for item in body.values() for name in tree_leaves(item)]
-        if kind == "const" and (body is None or isinstance(body, str | int | float | bool)):
+        if kind == "const" and (body is None or isinstance(body, str | int | float | bool) or _is_nonfinite(body)):
             return []
     raise ValueError(f"not a structure of values: {tree!r}")
+
+
+def _is_nonfinite(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$f"} and value["$f"] in ("inf", "-inf", "nan")
 
 
 def map_tree(tree: Tree, leaf: Any) -> Any:
@@ -213,7 +221,7 @@ def map_tree(tree: Tree, leaf: Any) -> Any:
         return leaf(tree)
     (kind, body), = tree.items()
     if kind == "const":
-        return body
+        return from_plain(body)
     if kind == "dict":
         return {key: map_tree(item, leaf) for key, item in body.items()}
     items = [map_tree(item, leaf) for item in body]

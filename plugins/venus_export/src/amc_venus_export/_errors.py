@@ -93,8 +93,7 @@ CODES: dict[str, str] = {
     "SLOT_MISMATCH": "tensors are missing, unknown or of the wrong shape for their op",
     "SHAPE_RULE": "an op cannot take inputs of these shapes, dtypes or sizes",
     "ACTIVATIONS_TOO_BIG": "the network would need more memory than the limit",
-    # use and writing
-    "GENERIC": "a file with unknown ops was opened to look at, and cannot run",
+    # writing
     "NOT_IN_TABLE": "tensors given to the writer are not the document's",
     "BYTE_ORDER": "this machine is not little-endian",
 }

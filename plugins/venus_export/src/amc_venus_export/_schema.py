@@ -118,6 +118,8 @@ def _node(value: object, where: str, newer: bool) -> Plain:
         for i, name in enumerate(_list(node[side], f"{where}.{side}")):
             _name(name, f"{where}.{side}[{i}]")
     for key, item in _object(node["params"], f"{where}.params").items():
+        if key.startswith("$"):  # the parameters as a whole are no reference
+            raise VnModelError("PARAM_FORM", f"{_show(key)} is no name of a parameter", f"{where}.params")
         _param(item, f"{where}.params.{key[:80]}")
     for slot, name in _object(node["tensors"], f"{where}.tensors").items():
         _name(name, f"{where}.tensors.{slot[:80]}")
@@ -160,7 +162,10 @@ def _tree(value: object, where: str) -> None:
             for key, item in body.items():
                 _tree(item, f"{where}.dict.{key[:80]}")
             return
-        if kind == "const" and not isinstance(body, dict | list):
+        if kind == "const" and not isinstance(body, list):
+            if isinstance(body, dict) and body.keys() != {"$f"}:
+                raise VnModelError("TREE", f"{_show(body)} is no constant", where)
+            _param(body, where)
             return
     raise VnModelError("TREE", f"{_show(value)} is no structure of values", where)
 

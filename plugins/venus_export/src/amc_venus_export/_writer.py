@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from pydantic_core import PydanticSerializationError
+
 from amc_plugins.document import Document, DocumentError
 from amc_plugins.exporting import atomic_write
 from amc_venus_export._bytes import DTYPES, bytes_of, check_byte_order
@@ -112,7 +114,7 @@ def _graph(
         return f'{front[:-1]},"document":{document.to_json()},"tensors":{table}}}'.encode()
     except UnicodeEncodeError as error:
         raise VnModelError("BAD_CHAR", f"a text of the document has a lone surrogate: {error}") from error
-    except DocumentError as error:
+    except (DocumentError, PydanticSerializationError) as error:
         raise VnModelError("PARAM_FORM", str(error)) from error
     except (TypeError, ValueError) as error:  # json's refusals: NaN, what is no JSON
         raise VnModelError("NUMBER_NONFINITE", f"the document is no JSON: {error}") from error
