@@ -1,4 +1,5 @@
 # ruff: noqa
+# fmt: off
 """The page's program of section 5 (Code-3). Changed: import lines, the data set and its transforms, the number of epochs, and the names
 that the page leaves undefined (`net`, `checkpoints_folder`). Nothing else: python examples/source_programs/code3.py --num_workers 0
 """
