@@ -5,20 +5,39 @@ A test holds it against the entry points and declarations of the distributions i
 
 from __future__ import annotations
 
-__all__ = ["BUILT_IN", "OPS", "distribution_of", "distribution_of_op"]
+__all__ = ["BUILT_IN", "DISTRIBUTIONS", "OPS", "distribution_of", "distribution_of_op"]
+
+DISTRIBUTIONS: dict[str, dict[str, str]] = {
+    "amc-archive-export": {"exporters": "json pkl"},
+    "amc-baselines": {"tuners": "random"},
+    "amc-lowrank": {"compressors": "lowrank"},
+    "amc-op-activation": {
+        "layer_handlers": "dropout elu gelu hardsigmoid hardswish hardtanh identity leaky_relu log_softmax prelu relu relu6"
+        " sigmoid silu softmax tanh"
+    },
+    "amc-op-arithmetic": {"layer_handlers": "add div mul sub"},
+    "amc-op-conv": {"layer_handlers": "conv2d conv_transpose2d"},
+    "amc-op-linear": {"layer_handlers": "linear"},
+    "amc-op-norm": {"layer_handlers": "batchnorm1d batchnorm2d"},
+    "amc-op-pooling": {"layer_handlers": "adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d mean"},
+    "amc-op-resize": {"layer_handlers": "interpolate pad pixel_shuffle pixel_unshuffle"},
+    "amc-op-shape": {
+        "layer_handlers": "cat chunk expand flatten permute reshape slice split squeeze stack transpose unflatten unsqueeze"
+    },
+    "amc-pruning": {"compressors": "pruning", "layer_handlers": "pruning_sampler"},
+    "amc-training": {"observers": "tensorboard", "trainers": "supervised"},
+    "amc-venus-export": {"exporters": "vnmodel"},
+}
+"""Distribution -> kind -> names of its entry points."""
 
 BUILT_IN: dict[str, dict[str, str]] = {
-    "layer_handlers": {},
-    "compressors": {"lowrank": "amc-lowrank", "pruning": "amc-pruning"},
-    "tuners": {"random": "amc-baselines"},
-    "trainers": {"supervised": "amc-training"},
-    "exporters": {"json": "amc-archive-export", "pkl": "amc-archive-export", "vnmodel": "amc-venus-export"},
-    "observers": {},
+    kind: {name: distribution for distribution, kinds in DISTRIBUTIONS.items() for name in kinds.get(kind, "").split()}
+    for kind in ("layer_handlers", "compressors", "tuners", "trainers", "exporters", "observers")
 }
 """Kind -> name -> distribution."""
 
-OPS: dict[str, str] = {}
-"""Op id -> name of the layer handler."""
+OPS: dict[str, str] = {f"vn.{name}": name for name in BUILT_IN["layer_handlers"]}
+"""Op id -> name of its layer handler."""
 
 
 def distribution_of(kind: str, name: str) -> str | None:

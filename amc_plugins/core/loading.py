@@ -176,7 +176,7 @@ def _hook_problems(manager: pluggy.PluginManager, plugin: object, allowed: Itera
     problems = [
         f"`{name}` of `{owner}` is told to observers only: put it into the target class of an ObserverSpec"
         if name in OBSERVER_HOOKS
-        else f"`{name}` of `{owner}` is not a hook{nearest(name, known)}"
+        else f"`{name}` of `{owner}` is not a hook{nearest(name, known, most=1)}"
         for name in sorted(set(callers) - known)
     ]
     for name, function in members.items():
@@ -184,7 +184,8 @@ def _hook_problems(manager: pluggy.PluginManager, plugin: object, allowed: Itera
             continue
         own = not isinstance(plugin, ModuleType) or function.__module__ == owner
         if own and get_close_matches(name, known, n=1, cutoff=0.85):
-            problems.append(f"`{name}` of `{owner}` lacks the @hookimpl marker{'' if name in known else nearest(name, known)}")
+            meant = "" if name in known else nearest(name, known, most=1)
+            problems.append(f"`{name}` of `{owner}` lacks the @hookimpl marker{meant}")
     return problems
 
 

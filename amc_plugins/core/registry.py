@@ -70,7 +70,7 @@ class Registry:
                 try:
                     self._imported(record, self._declared[record.key])
                 except LoadFailure as failure:
-                    record.mark("broken", failure.problem, failure.hint, failure.__cause__)
+                    record.mark("broken", failure.problem, failure.hint, failure.__cause__ or failure)
         return self.records()
 
     def owner(self, spec: PluginSpec) -> PluginRecord | None:
@@ -168,7 +168,8 @@ class Registry:
             hint = f"reinstall {record.distribution} with its dependencies" if record and installed else error.hint
             raise LoadFailure(str(error), hint) from (error.__cause__ or error)
         if not isinstance(found, type):
-            raise LoadFailure(f"its target `{spec.target}` is a {type(found).__name__}, expected a class")
+            problem = f"its target `{spec.target}` is a {type(found).__name__}, expected a class"
+            raise LoadFailure(problem, "correct the `target` of its declaration")
         return found
 
     def create(self, kind: str, name: str, settings: Mapping[str, Any] | Settings) -> tuple[Settings, type[Any]]:

@@ -1,0 +1,86 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from amc_plugins.core import discovery
+from amc_plugins.core.registry import reset_registry
+
+TESTS = Path(__file__).resolve().parent
+DISTS = TESTS / "fixtures" / "dists"
+
+
+@pytest.fixture
+def only_fixtures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """`only_fixtures("good", ...)`: this process sees those distributions of tests/fixtures/dists and no other plugin."""
+    read = discovery._read
+
+    def ours() -> list[discovery.PluginRecord]:
+        return [record for record in read() if discovery.normalized(record.distribution).startswith("amc-fixture")]
+
+    monkeypatch.setattr(discovery, "_read", ours)
+    monkeypatch.delenv("AMC_DISABLE", raising=False)
+    before = set(sys.modules)
+    reset_registry()
+
+    def put(*folders: str | Path) -> None:
+        for folder in folders:
+            path = DISTS / folder  # an absolute path stays itself
+            assert path.is_dir(), path
+            monkeypatch.syspath_prepend(str(path))
+        reset_registry()
+
+    yield put
+    reset_registry()
+    for name in set(sys.modules) - before:
+        if name.startswith("fixture_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def write_dist(tmp_path: Path) -> Callable[..., Path]:
+    """`write_dist("name", {"tuners": {"x": "fixture_name"}}, source)`: a distribution of one module, for `only_fixtures`."""
+
+    def write(name: str, entries: dict[str, dict[str, str]], source: str, version: str = "1.0") -> Path:
+        folder = tmp_path / name
+        info = folder / f"amc_fixture_{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: amc-fixture-{name}\nVersion: {version}\n")
+        groups = [
+            "\n".join([f"[amc_plugins.{kind}]", *(f"{entry} = {value}" for entry, value in named.items()), ""])
+            for kind, named in entries.items()
+        ]
+        (info / "entry_points.txt").write_text("\n".join(groups))
+        (folder / f"fixture_{name}.py").write_text(source)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`python("-m", "amc_plugins", ..., dists=("good",))`: a new interpreter with those fixture distributions on its path."""
+
+    def run(
+        *arguments: str, dists: tuple[str, ...] = (), env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(str(folder) for folder in (*(DISTS / name for name in dists), TESTS.parent))
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AMC_", "_AMC"))}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            env={**clean, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **(env or {})},
+            cwd=tmp_path,
+            timeout=120,
+            check=False,
+        )
+
+    return run
