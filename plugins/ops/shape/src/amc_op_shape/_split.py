@@ -63,28 +63,27 @@ class SplitHandler(_PiecesHandler):
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
             return copied(call, "sizes")
-        if call.target.endswith("split_with_sizes"):
-            bound = call.bind("input", "split_sizes", dim=0)
-            sizes = bound["split_sizes"]
-        elif call.target.startswith("torch.Tensor."):
-            bound = call.bind("self", "split_size", dim=0)
-            sizes = bound["split_size"]
-        else:
-            bound = call.bind("tensor", "split_size_or_sections", dim=0)
-            sizes = bound["split_size_or_sections"]
+        first, second = _names(call.target)
+        bound = call.bind(first, second, dim=0)
+        sizes, dim = bound[second], literal(call, "dim", bound["dim"])
         if isinstance(sizes, list | tuple):
-            sizes = int_list(call, "sizes", sizes)
+            sizes = int_list(call, second, sizes)
         elif not isinstance(sizes, Int):
-            raise Declined(f"{call.target} with {sizes!r} for the sizes")
-        dim = literal(call, "dim", bound["dim"])
-        given = next(iter(bound.values()))
-        if isinstance(sizes, int) and sizes >= given.shape[dim]:
+            raise Declined(f"{call.target} with {sizes!r} for `{second}`")
+        elif isinstance(sizes, int) and sizes >= bound[first].shape[dim]:
             raise Declined(f"{call.target} into one piece of at most {sizes}")
         return _modules.TensorSplit(sizes, dim)
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         sizes = _kept_pieces(module, inputs[0], outputs)
         return module if sizes is None else _modules.TensorSplit(sizes, module.dim)  # type: ignore[arg-type]
+
+
+def _names(target: str) -> tuple[str, str]:
+    """What the spelling calls its first two arguments."""
+    if target.endswith("split_with_sizes"):
+        return "input", "split_sizes"
+    return ("self", "split_size") if target.startswith("torch.Tensor.") else ("tensor", "split_size_or_sections")
 
 
 def _kept_pieces(module: nn.Module, given: Kept, outputs: Sequence[Kept]) -> list[int] | None:

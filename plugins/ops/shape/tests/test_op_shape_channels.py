@@ -1,0 +1,211 @@
+"""Channels through changes of shape: which are tied, which are pinned, and what `keep` makes of literal sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from amc_plugins.graph import GraphError, ReconstructedNetwork, capture, channel_map, handler_for
+from amc_plugins.handlers import Kept
+from amc_plugins.testing import assert_masked_equals_shrunk, assert_rebuilds
+
+
+class Between(nn.Module):
+    """Two convolutions of 12 channels on 6 x 4 pixels, `middle` of their results, and a last layer."""
+
+    def __init__(self, middle: Callable[..., Tensor], last: nn.Module) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 12, 3, padding=1)
+        self.second = nn.Conv2d(3, 12, 3, padding=1)
+        self.middle = middle
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.middle(self.first(x), self.second(x)))
+
+
+def image() -> Tensor:
+    return torch.rand(2, 3, 6, 4, generator=torch.Generator().manual_seed(0))
+
+
+def network_of(middle: Callable[..., Tensor], last: Callable[[], nn.Module]) -> ReconstructedNetwork:
+    torch.manual_seed(0)
+    return capture(Between(middle, last()), image(), strict=True)
+
+
+def conv(width: int) -> Callable[[], nn.Module]:
+    return lambda: nn.Conv2d(width, 2, 1)
+
+
+def linear(width: int) -> Callable[[], nn.Module]:
+    return lambda: nn.Linear(width, 2)
+
+
+def sizes(network: ReconstructedNetwork) -> dict[str, int]:
+    """Producer -> number of channels that can be chosen one by one."""
+    return {group.name: len(group) for group in channel_map(network).groups if not group.pinned}
+
+
+def shuffle(x: Tensor, groups: int, *, computed: bool) -> Tensor:
+    batch, channels, height, width = x.shape if computed else (-1, 12, 6, 4)
+    return x.view(batch, groups, channels // groups, height, width).transpose(1, 2).reshape(batch, channels, height, width)
+
+
+def gate(a: Tensor, b: Tensor) -> Tensor:
+    return a * b.mean((2, 3)).view(-1, 12, 1, 1).expand_as(a)
+
+
+# middle, last layer, and the free choices that `first` and `second` leave
+CASES: list[tuple[Callable[..., Tensor], Callable[[], nn.Module], dict[str, int]]] = [
+    (lambda a, b: torch.cat([a, b], 1), conv(24), {"first": 12, "second": 12}),
+    (lambda a, b: torch.cat([a, b], 2), conv(12), {"first": 12}),
+    (lambda a, b: torch.cat([b, a], 0)[: a.shape[0]], conv(12), {"first": 12}),
+    (lambda a, b: torch.stack([a, b], 1).mean(1), conv(12), {"first": 12}),
+    (lambda a, b: torch.stack([a, b], 2)[:, :, 0], conv(12), {"first": 12}),
+    (lambda a, b: torch.stack([a, b], 4).flatten(3), conv(12), {"first": 12}),
+    (lambda a, b: a.view(-1, 12 * 24), linear(288), {"first": 12}),
+    (lambda a, b: a.view(a.size(0), -1), linear(288), {"first": 12}),
+    (lambda a, b: a.reshape(-1, 12, 24).flatten(1), linear(288), {"first": 12}),
+    (lambda a, b: a.flatten(2).transpose(1, 2), linear(12), {"first": 12}),
+    (lambda a, b: a.flatten(1).unflatten(1, (12, 6, 4)), conv(12), {"first": 12}),
+    (lambda a, b: a.unflatten(1, (3, 4)).flatten(1, 2), conv(12), {"first": 4}),
+    (lambda a, b: a.unflatten(1, (6, -1)).flatten(1, 2), conv(12), {"first": 6}),
+    (lambda a, b: a.permute(0, 2, 3, 1), linear(12), {"first": 12}),
+    (lambda a, b: a.permute(0, 2, 3, 1).reshape(-1, 12), linear(12), {"first": 12}),
+    (lambda a, b: a.mean((2, 3), keepdim=True).squeeze(), linear(12), {"first": 12}),
+    (lambda a, b: a.mean((2, 3), keepdim=True).squeeze(3).squeeze(2), linear(12), {"first": 12}),
+    (lambda a, b: a.mean((2, 3))[:, :, None].unsqueeze(3).expand(-1, 12, 6, 4), conv(12), {"first": 12}),
+    (lambda a, b: a.mean((2, 3)).view(-1, 12, 1, 1).expand(a.shape), conv(12), {"first": 12}),
+    (gate, conv(12), {"first": 12}),
+    (lambda a, b: a.view_as(b) * 2, conv(12), {"first": 12}),
+    (lambda a, b: shuffle(a, 3, computed=True), conv(12), {"first": 4}),
+    (lambda a, b: shuffle(a, 2, computed=False), conv(12), {"first": 6}),
+    (lambda a, b: shuffle(torch.cat([a, b], 1), 2, computed=True), conv(24), {"first": 12}),
+    (lambda a, b: torch.cat(a.chunk(2, 1)[::-1], 1), conv(12), {"first": 12}),
+    (lambda a, b: a.chunk(2, 1)[0] * a.chunk(2, 1)[1], conv(6), {"first": 6}),
+    (lambda a, b: torch.cat([F.relu(one) for one in a.chunk(5, 1)], 1), conv(12), {"first": 12}),
+    (lambda a, b: torch.cat(a.split(5, 1)[1:], 1), conv(7), {"first": 7}),
+    (lambda a, b: torch.cat(a.split([4, 8], 1), 1), conv(12), {"first": 12}),
+    (lambda a, b: torch.cat(a.split(a.size(1) // 2, 1)[::-1], 1), conv(12), {"first": 12}),
+    (lambda a, b: torch.cat([a[:, 7:], a[:, :7]], 1), conv(12), {"first": 12}),
+    (lambda a, b: torch.cat([a[:, a.size(1) // 2 :], b[:, : b.size(1) // 4]], 1), conv(9), {"first": 6, "second": 3}),
+    (lambda a, b: a[:, 2:-3, ::2, 1:], conv(7), {"first": 7}),
+    (lambda a, b: a[:, -5:][:, :3], conv(3), {"first": 3}),
+    (lambda a, b: a * b[:, 3:4], conv(12), {"first": 12}),
+    (lambda a, b: a * b[:, 3, None], conv(12), {"first": 12}),
+    (lambda a, b: a[:, ::2], conv(6), {}),
+]
+
+
+@pytest.mark.parametrize(("middle", "last", "expected"), CASES)
+def test_masked_equals_shrunk(middle: Callable[..., Tensor], last: Callable[[], nn.Module], expected: dict[str, int]) -> None:
+    network = network_of(middle, last)
+    reach: Counter[str] = Counter()
+    for group in channel_map(network).groups:
+        if not group.pinned and "last" in group.consumers:
+            reach[group.producers[0]] += len(group)
+    assert reach == expected
+    for seed in range(3):
+        smaller = assert_masked_equals_shrunk(network, image(), seed=seed)
+        assert_rebuilds(smaller, image().double())
+        again = channel_map(smaller)  # a smaller network can be made smaller still
+        assert all(len(group) >= 1 for group in again.groups)
+
+
+def test_a_flattened_channel_owns_its_features() -> None:
+    network = network_of(lambda a, b: a.view(-1, 12 * 24), linear(288))
+    channels = channel_map(network)
+    assert torch.equal(channels.inputs["last"], channels.outputs["first"].repeat_interleave(24))
+    smaller = channels.shrink(channels.outputs["first"][[0, 5]])
+    (node,) = [node for node in smaller.graph.nodes if node.op == "vn.reshape"]
+    assert node.params == {"shape": [-1, 240]}
+    assert smaller.layer("last").weight.shape == (2, 240)
+
+
+def test_chunks_become_explicit_sizes() -> None:
+    network = network_of(lambda a, b: torch.cat(a.chunk(2, 1)[::-1], 1), conv(12))
+    channels = channel_map(network)
+    smaller = channels.shrink(channels.outputs["first"][[0, 1, 2, 9]])
+    (node,) = [node for node in smaller.graph.nodes if node.op == "vn.chunk"]
+    assert node.params == {"chunks": 2, "dim": 1, "sizes": [3, 5]}
+
+
+def test_a_piece_cannot_lose_all_its_channels() -> None:
+    network = network_of(lambda a, b: torch.cat(a.split([2, 10], 1), 1), conv(12))
+    channels = channel_map(network)
+    with pytest.raises(GraphError):
+        channels.shrink(channels.outputs["first"][:2])
+    assert channels.shrink(channels.outputs["first"][1:-1]).layer("last").weight.shape == (2, 2, 1, 1)
+
+
+def test_slices_move_with_their_channels() -> None:
+    network = network_of(lambda a, b: torch.cat([a[:, 7:], a[:, :7], b[:, 2:3]], 1), conv(13))
+    channels = channel_map(network)
+    smaller = channels.shrink(torch.cat([channels.outputs["first"][[0, 8, 9]], channels.outputs["second"][[0, 5]]]))
+    found = [node.params["values"] for node in smaller.graph.nodes if node.op == "vn.slice"]
+    assert found == [[6, 9], [0, 6], [1, 2]]
+
+
+def test_a_channel_taken_out_alone_stays() -> None:
+    network = network_of(lambda a, b: a * b[:, 3, None], conv(12))
+    channels = channel_map(network)
+    pinned = [group for group in channels.groups if "vn.slice takes one channel out" in group.pinned]
+    assert [(group.producers, len(group)) for group in pinned] == [(("second",), 1)]
+    others = channels.outputs["second"][[0, 1, 2, 7]]
+    (node,) = [node for node in channels.shrink(others).graph.nodes if node.op == "vn.slice"]
+    assert node.params["values"] == [0]
+
+
+def test_stepping_over_channels_pins_them() -> None:
+    group = channel_map(network_of(lambda a, b: a[:, ::2], conv(6))).group("first")
+    assert "vn.slice steps over channels" in group.pinned
+
+
+def test_squeeze_of_what_became_one_channel() -> None:
+    """`squeeze()` must not take the channel axis when one channel is left."""
+    network = network_of(lambda a, b: a.mean((2, 3), keepdim=True).squeeze(), linear(12))
+    channels = channel_map(network)
+    smaller = channels.shrink(channels.outputs["first"][1:])
+    (node,) = [node for node in smaller.graph.nodes if node.op == "vn.squeeze"]
+    assert node.params == {"dim": [2, 3]}
+    assert smaller(image()).shape == (2, 2)
+
+
+def test_keep_leaves_computed_sizes() -> None:
+    handler = handler_for("vn.reshape")
+    module: Any = handler.build(handler.Params(shape=[{"$value": "batch"}, -1, 12]), {})
+    kept = Kept((2, 24, 12), {2: torch.tensor([0, 3, 5])})
+    shape = handler.params(handler.keep(module, [kept], [kept])).shape
+    assert shape[0].name == "batch"
+    assert shape[1:] == [-1, 3]
+
+
+def test_a_shuffle_network_stays_prunable() -> None:
+    """Grouped convolutions around a channel shuffle, as in ShuffleNet."""
+
+    class Shuffled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 32, 3, padding=1)
+            self.grouped = nn.Conv2d(32, 32, 1, groups=2)
+            self.depthwise = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+            self.again = nn.Conv2d(32, 32, 1, groups=2)
+            self.last = nn.Conv2d(32, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.grouped(self.first(x))
+            batch, channels, height, width = y.size()
+            y = y.view(batch, 2, channels // 2, height, width).transpose(1, 2).contiguous().view(batch, -1, height, width)
+            return self.last(self.again(self.depthwise(y)))
+
+    torch.manual_seed(0)
+    network = capture(Shuffled(), image(), strict=True)
+    assert sizes(network) == {"first": 16, "grouped": 8, "again": 16}
+    smaller = assert_masked_equals_shrunk(network, image())
+    assert smaller.layer("grouped").weight.shape == (16, 8, 1, 1)
