@@ -59,6 +59,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())  # a temporary file is private, the result is an ordinary one
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
@@ -73,7 +74,7 @@ def refuse_opaque(network: ReconstructedNetwork, form: str) -> None:
     opaque = [node for node in network.graph.nodes if node.op == "opaque"]
     if opaque:
         calls = "; ".join(
-            f"`{getattr(network.layer(node.layer), 'target', node.name)}` at {node.source or 'an unknown line'} (node `{node.name}`)"
+            f"`{getattr(network.layer(node.layer), 'target', node.op)}` at {node.source or 'an unknown line'} (node `{node.name}`)"
             for node in opaque[:10]
         )
         more = f" and {len(opaque) - 10} more" if len(opaque) > 10 else ""
@@ -82,6 +83,12 @@ def refuse_opaque(network: ReconstructedNetwork, form: str) -> None:
             hint="install the distribution that handles it or write a LayerHandler (amc_plugins.handlers); "
             "`capture(..., strict=True)` shows the shortest one",
         )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def verify_reload(loaded: ReconstructedNetwork, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:

@@ -223,11 +223,7 @@ def run_recipe(recipe: Recipe, base: Path) -> RunResult:
             network = runner.step(f"round{number}-compress", "compress", lambda: runner.compressed(before, index))  # noqa: B023
             if recipe.train is not None:
                 smaller = network
-                training = folder / f"round{number}-training"
-                training.mkdir(exist_ok=True)
-                runner.run.folder = training
                 network = runner.step(f"round{number}-train", "train", lambda: runner.trained(smaller, original))  # noqa: B023
-                runner.run.folder = folder
         files = runner.exported(network)
         runner.steps.append({"name": "export", "kind": "export", "files": [_file(path, folder) for path in files]})
         runner.write()
