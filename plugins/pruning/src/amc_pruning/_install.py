@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ from amc_pruning._problems import following_norm, norm_module
 if TYPE_CHECKING:
     from amc_plugins.handlers import LinearMap
 
-__all__ = ["install", "linear_of"]
+__all__ = ["finish", "install", "linear_of"]
 
 
 def linear_of(network: ReconstructedNetwork, layer: str) -> LinearMap:
@@ -25,25 +26,26 @@ def linear_of(network: ReconstructedNetwork, layer: str) -> LinearMap:
     return found
 
 
-def install(
-    original: ReconstructedNetwork, network: ReconstructedNetwork, layer: str, weight: Tensor, bias: Tensor, rows: Tensor
-) -> None:
-    """Give a layer of `network` other weights (n', m') and the constant `bias` (n',), n' = len(rows).
-
-    A layer without a bias keeps none if a batch norm follows: its running mean becomes that of `original` at `rows` less the
-    constant. Otherwise the layer gets a bias.
-    """
-    linear = linear_of(network, layer)
+def install(network: ReconstructedNetwork, layer: str, weight: Tensor, bias: Tensor) -> None:
+    """Give a layer other weights (n, m) and the constant `bias` (n,), as a bias of its own whether it had one or not."""
     reference = network.layer(layer).get_parameter("weight")
-    norm = following_norm(network, layer) if linear.bias is None else None
-    kept_bias = None if norm else bias.to(reference)
-    module = linear.rebuilt(weight.to(reference), kept_bias)
-    for parameter in module.parameters():
-        parameter.requires_grad_(reference.requires_grad)
-    set_layer(network, layer, module)
-    if norm is not None:
-        running = norm_module(original, norm).running_mean
-        mine = norm_module(network, norm).running_mean
-        assert running is not None and mine is not None
-        with torch.no_grad():
-            mine.copy_(running[rows.to(running.device)].double() - bias.to(running.device).double())
+    set_layer(network, layer, linear_of(network, layer).rebuilt(weight.to(reference), bias.to(reference)))
+
+
+def finish(original: ReconstructedNetwork, network: ReconstructedNetwork, layers: Iterable[str]) -> None:
+    """Take biases that the original does not have into the running means of the batch norms that follow, where there are any.
+
+    Parameters get `requires_grad` of the original's; a bias that stays has that of its layer's weight.
+    """
+    for layer in layers:
+        linear, before = linear_of(network, layer), original.layer(layer)
+        norm = following_norm(network, layer)
+        if linear.bias is not None and linear_of(original, layer).bias is None and norm is not None:
+            running = norm_module(network, norm).running_mean
+            assert running is not None
+            with torch.no_grad():
+                running.copy_(running.double() - linear.bias.detach().double())
+            set_layer(network, layer, linear.rebuilt(linear.weight.detach(), None))
+        wanted = {name: one.requires_grad for name, one in before.named_parameters()}
+        for name, parameter in network.layer(layer).named_parameters():
+            parameter.requires_grad_(wanted.get(name, wanted["weight"]))

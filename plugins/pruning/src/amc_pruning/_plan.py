@@ -19,12 +19,12 @@ from amc_plugins.compression import (
     LayerResult,
     LayerView,
     Plan,
-    ShrinkCost,
     Variable,
 )
 from amc_plugins.plugin import SettingsError
+from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
-from amc_pruning._install import install
+from amc_pruning._install import finish, install
 from amc_pruning._refit import refit as refit_network
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PruningPlan(Plan):
     """Per consumer of one variable: the variable, and the weights per choice."""
     joint: dict[str, tuple[tuple[str, ...], Consumer]]
     """Per consumer of several variables: them, and its moments."""
-    cost: ShrinkCost
+    cost: CandidateCost
     _solved: dict[tuple[str, tuple[int, ...]], Fitted] = field(default_factory=dict)
     _by_name: dict[str, Variable] = field(default_factory=dict)
 
@@ -69,7 +69,8 @@ class PruningPlan(Plan):
         return {**self.__dict__, "_solved": {}}
 
     def macs(self, candidate: Mapping[str, int]) -> int:
-        return self.cost.macs(candidate)
+        self._check(candidate)
+        return self.cost(candidate)
 
     def value(self, variable: Variable, ratio: float) -> int:
         """The smallest admissible count of at least `ceil((1 - ratio) c)`."""
@@ -110,17 +111,23 @@ class PruningPlan(Plan):
         return found
 
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        smaller = self._with_biases(candidate)
+        finish(self.network, smaller, self.fits(candidate))
+        return smaller
+
+    def _with_biases(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        """The candidate's network with every constant in a bias of its layer."""
         removed = self.removed_ids(candidate)
         if not len(removed):
             return self.network.clone()
         smaller = self.channels.shrink(removed)
         for layer, fitted in self.fits(candidate).items():
             rows = (~torch.isin(self.channels.outputs[layer], removed)).nonzero().flatten()
-            install(self.network, smaller, layer, fitted.weight[rows], fitted.bias[rows], rows)
+            install(smaller, layer, fitted.weight[rows], fitted.bias[rows])
         return smaller
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
-        pruned = self.assemble(candidate)
+        pruned = self._with_biases(candidate)
         fits, removed = self.fits(candidate), self.removed_ids(candidate)
         errors = {layer: self.error(layer, candidate) for layer in fits}
         if refit and fits:
@@ -136,7 +143,8 @@ class PruningPlan(Plan):
                 seed=self.seed,
             )
             errors |= refitted
-        before, after = self.cost.layer_macs({}), self.cost.layer_macs(candidate)
+        finish(self.network, pruned, errors)
+        before, after = self.cost.exact.layer_macs({}), self.cost.exact.layer_macs(candidate)
         kept = {
             layer: (~torch.isin(ids, removed)).nonzero().flatten().tolist()
             for layer, ids in self.channels.inputs.items()

@@ -22,6 +22,7 @@ from amc_plugins.compression import (
     collect_moments,
 )
 from amc_plugins.graph import ChannelGroup, ChannelMap, ReconstructedNetwork, channel_map, handler_for
+from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import NestedFit, nested_fit
 from amc_pruning._install import linear_of
 from amc_pruning._plan import PruningPlan
@@ -104,11 +105,12 @@ class Pruning(Compressor):
             variables.append(
                 Variable(group.name, group.consumers, counts[group.name], len(group), "channels", curve, features)
             )
-            _log.info("%s: %d channels read by %s", group.name, len(group), ", ".join(group.consumers))
+            _log.debug("%s: %d channels read by %s", group.name, len(group), ", ".join(group.consumers))
         joint = {name: (tuple(owners), consumers[name]) for name, owners in readers.items() if len(owners) > 1}
+        cost = CandidateCost(macs, variables)
         views = _views(network, channels, variables, reasons, per_node)
         return PruningPlan(
-            network, _bounded(data), self, seed, settings, channels, variables, views, orders, nested, joint, macs
+            network, _bounded(data), self, seed, settings, channels, variables, views, orders, nested, joint, cost
         )
 
     def _why_not(self, network: ReconstructedNetwork, group: ChannelGroup) -> str | None:

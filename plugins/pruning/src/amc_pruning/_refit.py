@@ -138,7 +138,10 @@ def refit(
     norm_update: bool,
     seed: int,
 ) -> tuple[ReconstructedNetwork, dict[str, float]]:
-    """Fit `pruned` in running order: inputs from itself, targets from the original. Returns the network and errors by layer."""
+    """Fit `pruned` in running order: inputs from itself, targets from the original. Returns the network and errors by layer.
+
+    Every fitted layer has a bias afterwards.
+    """
     original = channels.network
     targets = residual_targets(channels, changed, removed)
     errors: dict[str, float] = {}
@@ -147,7 +150,7 @@ def refit(
         linear = linear_of(pruned, layer)
         damping = max(ridge, 1e-2) if moments.per_unknown < 5 else ridge
         weight, constant, errors[layer] = fitted_weight(moments, linear.weight, linear.groups, damping)
-        install(original, pruned, layer, weight, constant, kept_rows(channels, layer, removed))
+        install(pruned, layer, weight, constant)
         return {}
 
     refit_sequentially(original, pruned, calibration, targets, fit, per_sample=per_sample, seed=seed)
@@ -176,7 +179,8 @@ def reestimated_norms(network: ReconstructedNetwork, calibration: Calibration) -
     norms = [module for module in copy.modules() if isinstance(module, _Norm) and module.running_mean is not None]
     if not norms:
         return None
-    modes, momenta = {module: module.training for module in copy.modules()}, [module.momentum for module in norms]
+    modes = {module: module.training for module in copy.modules()}
+    momenta = [module.momentum for module in norms]
     copy.eval()
     for module in norms:
         module.train()
