@@ -1,7 +1,8 @@
-"""The contract of a compressor: `Compressor`, the `Plan` it prepares, and what they speak in. This module is its reference page.
+"""The contract of a compressor: `Compressor`, the `Plan` it prepares, and what they speak in. This module is its
+reference page.
 
-One meaning everywhere: a *ratio* is the share of multiply-adds (MACs) **removed**: of a layer (`ratio`, `ratios`, `compress_ratio`) or
-of the network (`total`).
+One meaning everywhere: a *ratio* is the share of multiply-adds (MACs) **removed**: of a layer (`ratio`, `ratios`,
+`compress_ratio`) or of the network (`total`).
 """
 
 from __future__ import annotations
@@ -175,7 +176,9 @@ class Plan(ABC):
 
     @abstractmethod
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
-        """The final network. `refit` fits layer by layer on the compressed network's own activations (targets from the original)."""
+        """The final network. `refit` fits layer by layer on the compressed network's own activations (targets from
+        the original).
+        """
 
     def rebase(self, result: CompressionResult) -> Plan:
         """A plan that goes on from a result. Default: prepare again, on the samples that this plan kept."""
@@ -202,7 +205,8 @@ class Plan(ABC):
         ratios: Mapping[str, float] | None = None,
         allocation: Literal["curves", "uniform"] = "curves",
     ) -> Candidate:
-        """A candidate from exactly one of: the network's share `total`, each layer's share `ratio`, shares by layer name or glob.
+        """A candidate from exactly one of: the network's share `total`, each layer's share `ratio`, shares by layer
+        name or glob.
 
         `allocation` spends a `total` by the variables' error curves, or with one ratio for all.
 
@@ -266,7 +270,9 @@ class Plan(ABC):
                 raise SettingsError(f"`{pattern}` in `ratios` matches no layer{nearest(pattern, known)}")
             usable = [name for name in matches if name in adjustable]
             if not usable and share > 0:
-                raise SettingsError(f"`{pattern}` cannot be compressed by this method: {known[matches[0]].why_not or 'nothing applies'}")
+                raise SettingsError(
+                    f"`{pattern}` cannot be compressed by this method: {known[matches[0]].why_not or 'nothing applies'}"
+                )
             wanted.update(dict.fromkeys(usable, share))
         return wanted
 
@@ -299,8 +305,8 @@ class Compressor(ABC):
 
         Args:
             network: what to compress; not changed, not kept by reference to its modules.
-            calibration: an iterable of tensors, or of tuples whose first item is the input (a tensor or tuple of tensors); labels
-                are not needed.
+            calibration: an iterable of tensors, or of tuples whose first item is the input (a tensor or tuple of
+                tensors); labels are not needed.
             seed: all randomness of this plan.
             evaluate: `network -> score`, higher is better; only methods that say so use it.
             budget: a hint of the total share that will be asked for, if it is known already.

@@ -74,7 +74,7 @@ def refuse_opaque(network: ReconstructedNetwork, form: str) -> None:
     opaque = [node for node in network.graph.nodes if node.op == "opaque"]
     if opaque:
         calls = "; ".join(
-            f"`{getattr(network.layer(node.layer), 'target', node.op)}` at {node.source or 'an unknown line'} (node `{node.name}`)"
+            f"`{getattr(network.layer(node.layer), 'target', node.op)}` at {node.source or 'an unknown line'} ({node.name})"
             for node in opaque[:10]
         )
         more = f" and {len(opaque) - 10} more" if len(opaque) > 10 else ""

@@ -1,7 +1,7 @@
 """The contract of an op: `LayerHandler`, and what its methods are given. This module is the reference page of the contract.
 
-A handler owns its operation completely: how a recorded call becomes a module, what that module is in a document, what it costs, what it
-does to channels, and what is left of it when channels go. The smallest useful one::
+A handler owns its operation completely: how a recorded call becomes a module, what that module is in a document, what
+it costs, what it does to channels, and what is left of it when channels go. The smallest useful one::
 
     class SwishHandler(ElementwiseHandler):
         \"\"\"x * sigmoid(beta * x)\"\"\"
@@ -29,7 +29,6 @@ from amc_plugins.core.errors import AmcError, UnsupportedOpError
 from amc_plugins.core.specs import LayerHandlerSpec
 
 __all__ = [
-    "Barrier",
     "Call",
     "ChannelIds",
     "Declined",
@@ -41,10 +40,10 @@ __all__ = [
     "Params",
     "Ref",
     "Shape",
-    "Transparent",
     "UnsupportedOpError",
     "Value",
     "assign_tensors",
+    "plain",
     "with_flags_of",
 ]
 
@@ -62,12 +61,16 @@ class Params(BaseModel):
 
 
 class Declined(Exception):  # noqa: N818 - a signal to the recorder, not an error of the user
-    """Raised by `LayerHandler.module` for a variant it does not cover; the call is then recorded as opaque, with this reason."""
+    """Raised by `LayerHandler.module` for a variant it does not cover; the call is then recorded as opaque, with this
+    reason.
+    """
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor in a recorded call. `constant` is the tensor itself when it is a parameter, a buffer or made outside the network."""
+    """A tensor in a recorded call. `constant` is the tensor itself when it is a parameter, a buffer or made outside
+    the network.
+    """
 
     name: str
     shape: Shape
@@ -110,7 +113,9 @@ class Call:
         return bound
 
     def varargs(self, *names: str, keyword: str) -> tuple[dict[str, Any], list[Any]]:
-        """For `x.view(2, 3)`, `x.view((2, 3))` and `x.view(shape=(2, 3))` alike: the leading arguments by name, and the list."""
+        """For `x.view(2, 3)`, `x.view((2, 3))` and `x.view(shape=(2, 3))` alike: the leading arguments by name, and
+        the list.
+        """
         leading = dict(zip(names, self.args, strict=False))
         for name in names[len(leading) :]:
             if name not in self.kwargs:
@@ -177,9 +182,10 @@ class Kept:
 class ChannelIds(ABC):
     """The verbs of channel identity, handed to `LayerHandler.channels`.
 
-    An id tensor has the shape of its value; entry by entry it holds the integer id of the channel that the entry belongs to. Entries
-    with one id live and die together. Id tensors are int64 on broadcast (stride 0) views, so they cost no memory until an op lays
-    them out; indexing, `permute`, `torch.cat` and the like work on them as on the values themselves.
+    An id tensor has the shape of its value; entry by entry it holds the integer id of the channel that the entry
+    belongs to. Entries with one id live and die together. Id tensors are int64 on broadcast (stride 0) views, so they
+    cost no memory until an op lays them out; indexing, `permute`, `torch.cat` and the like work on them as on the
+    values themselves.
     """
 
     output_shapes: Sequence[Shape]
@@ -209,7 +215,8 @@ class ChannelIds(ABC):
 class LinearMap(ABC):
     """A layer as `response = weight @ patch + bias` at every output position: the form that compressors fit.
 
-    `weight` is (n, m), m = (c / groups) * q in channel-major order, as `weight.flatten(1)` of a convolution is; q is the number of taps.
+    `weight` is (n, m), m = (c / groups) * q in channel-major order, as `weight.flatten(1)` of a convolution is; q is
+    the number of taps.
     """
 
     in_channels: int
@@ -249,13 +256,13 @@ class LayerHandler:
     def __init__(self, spec: LayerHandlerSpec) -> None:
         self.spec = spec
 
-    # --- recorded call -> module -------------------------------------------------------------------------------------------------
+    # --- recorded call -> module ---
 
     def module(self, call: Call) -> nn.Module:
         """The module that does what the call did. Default: a copy of the user's module for a module call.
 
-        The module is called with the node's tensor inputs in order. A parameter that holds a `Ref` is passed as a keyword on each call
-        instead, resolved: `module(x, shape=[4, 64])`. The module never works in place.
+        The module is called with the node's tensor inputs in order. A parameter that holds a `Ref` is passed as a
+        keyword on each call instead, resolved: `module(x, shape=[4, 64])`. The module never works in place.
 
         Raises:
             Declined: this variant of the call is not covered.
@@ -264,11 +271,11 @@ class LayerHandler:
             raise Declined(f"{self.spec.name} has no form for {call.target}")
         return copy.deepcopy(call.original)
 
-    # --- module <-> document -----------------------------------------------------------------------------------------------------
+    # --- module <-> document ---
 
     def params(self, module: nn.Module) -> BaseModel:
         """Parameters of a module. Default: the attribute of each field's name."""
-        return self.Params(**{name: _plain(getattr(module, name)) for name in self.Params.model_fields})
+        return self.Params(**{name: plain(getattr(module, name)) for name in self.Params.model_fields})
 
     def tensors(self, module: nn.Module) -> dict[str, Tensor]:
         """Named tensor slots. Default: the module's own parameters and persistent buffers that are not None."""
@@ -281,12 +288,14 @@ class LayerHandler:
             AmcError: slots are missing or of the wrong shape.
         """
         if self.module_class is None:
-            raise UnsupportedOpError(f"handler `{self.spec.name}` cannot rebuild `{self.spec.op}`: it has no module_class and no build")
+            raise UnsupportedOpError(
+                f"handler `{self.spec.name}` cannot rebuild `{self.spec.op}`: it has no module_class and no build"
+            )
         module = self.module_class(**{name: getattr(params, name) for name in self.Params.model_fields})
         assign_tensors(module, tensors)
         return module
 
-    # --- analysis ----------------------------------------------------------------------------------------------------------------
+    # --- analysis ---
 
     def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
         """Output shapes, or None to let the core run the module on the meta device (the default)."""
@@ -308,7 +317,8 @@ class LayerHandler:
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         """The module on the kept indices. Override it only if the op owns per-channel tensors or sizes.
 
-        Called for nodes with a restricted input or output. Return a new module; the core copies mode, dtype, device and `requires_grad`.
+        Called for nodes with a restricted input or output. Return a new module; the core copies mode, dtype, device
+        and `requires_grad`.
         """
         return module
 
@@ -327,60 +337,6 @@ class ElementwiseHandler(LayerHandler):
         return [tuple(inputs[0])]
 
 
-class _UserOp(LayerHandler):
-    """A module class of somebody's package that has no handler of its own beyond one line in a plugin."""
-
-    class Params(BaseModel):
-        model_config = ConfigDict(extra="allow")
-
-    def module(self, call: Call) -> nn.Module:
-        if call.original is not None:
-            return copy.deepcopy(call.original)
-        raise Declined("functions need a handler class; one-line declarations are for module classes")
-
-    def params(self, module: nn.Module) -> BaseModel:
-        import inspect
-
-        found: dict[str, Any] = {}
-        for name, parameter in inspect.signature(type(module).__init__).parameters.items():
-            if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                continue
-            if hasattr(module, name) and isinstance(getattr(module, name), int | float | str | bool | list | tuple | type(None)):
-                found[name] = _plain(getattr(module, name))
-            elif parameter.default is parameter.empty:
-                raise UnsupportedOpError(
-                    f"`{self.spec.captures[0]}` cannot be described: its constructor argument `{name}` is not kept as an attribute",
-                    hint="keep it as an attribute of the same name, or write a LayerHandler with `params` and `build`",
-                )
-        return self.Params(**found)
-
-    def build(self, params: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
-        from amc_plugins.core.registry import import_target
-
-        package, _, name = self.spec.captures[0].rpartition(".")
-        module = import_target(f"{package}:{name}")(**params.model_dump())
-        assign_tensors(module, tensors)
-        return module
-
-
-class Transparent(_UserOp):
-    """What `amc_plugins.plugin.transparent` declares: element-wise, channels untouched."""
-
-    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
-        return inputs[0]
-
-
-class Barrier(_UserOp):
-    """What `amc_plugins.plugin.barrier` declares: nothing that touches it can be removed."""
-
-    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Sequence[Tensor]:
-        why = f"{self.spec.op}: {self.spec.options['why']}"
-        outputs = [ids.new(shape[-1], axis=-1, output=index) for index, shape in enumerate(ids.output_shapes)]
-        for one in (*inputs, *outputs):
-            ids.pin(one, why)
-        return outputs
-
-
 def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put `tensors` into the parameters and buffers of the same names, exactly (dtype and device of the given tensors win).
 
@@ -397,7 +353,11 @@ def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         owner_path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(owner_path)
         if isinstance(current, nn.Parameter):
-            setattr(owner, leaf, nn.Parameter(given.detach().clone(), requires_grad=current.requires_grad and given.is_floating_point()))
+            setattr(
+                owner,
+                leaf,
+                nn.Parameter(given.detach().clone(), requires_grad=current.requires_grad and given.is_floating_point()),
+            )
         else:
             setattr(owner, leaf, given.detach().clone())
 
@@ -405,7 +365,8 @@ def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def with_flags_of(module: nn.Module, original: nn.Module) -> nn.Module:
     """Give a module that was made anew the mode of the user's module, and `requires_grad` of its parameters by name.
 
-    A plain tensor in the place of a parameter comes from a re-parametrisation of one; it is trainable if anything in `original` is.
+    A plain tensor in the place of a parameter comes from a re-parametrisation of one; it is trainable if anything in
+    `original` is.
     """
     for name, parameter in module.named_parameters():
         theirs = getattr(original, name)
@@ -415,5 +376,6 @@ def with_flags_of(module: nn.Module, original: nn.Module) -> nn.Module:
     return module.train(original.training)
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+def plain(value: Any) -> Any:
+    """Tuples as lists, at any depth: how parameters hold them."""
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

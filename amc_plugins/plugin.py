@@ -55,16 +55,18 @@ __all__ = [
 def transparent(captures: str, *, name: str | None = None, op: str | None = None) -> LayerHandlerSpec:
     """Declare an operation that does nothing to channels, in one line: element-wise, one tensor in, one out.
 
-    `captures` is `package.module:Class` (or a dotted function name). The name defaults to the class name in lower case, the op id to
-    `<top package>.<name>`. The module is rebuilt from constructor arguments kept as attributes of the same names; a module without that
-    property still runs and compresses, and refuses to be saved with the reason.
+    `captures` is `package.module:Class` (or a dotted function name). The name defaults to the class name in lower
+    case, the op id to `<top package>.<name>`. The module is rebuilt from constructor arguments kept as attributes of
+    the same names; a module without that property still runs and compresses, and refuses to be saved with the reason.
     """
-    return _one_line(captures, name, op, "amc_plugins.handlers:Transparent", "does nothing to channels", {})
+    return _one_line(captures, name, op, "amc_plugins.core.user_ops:Transparent", "does nothing to channels", {})
 
 
 def barrier(captures: str, *, why: str, name: str | None = None, op: str | None = None) -> LayerHandlerSpec:
     """Declare an operation that stops channel removal on everything it touches, because of `why`."""
-    return _one_line(captures, name, op, "amc_plugins.handlers:Barrier", f"stops channel removal: {why}"[:120], {"why": why})
+    return _one_line(
+        captures, name, op, "amc_plugins.core.user_ops:Barrier", f"stops channel removal: {why}"[:120], {"why": why}
+    )
 
 
 def _one_line(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from amc_plugins.compression import Candidate, Plan, Variable
 from amc_plugins.core.allocation import repair
 from amc_plugins.core.errors import BudgetError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Candidate", "Space", "Tuner", "Variable"]
 

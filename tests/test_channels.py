@@ -12,7 +12,12 @@ from amc_plugins.graph import ShrinkCost, capture, channel_map, profile
 from amc_plugins.testing import assert_masked_equals_shrunk, random_removal
 from tests.networks import Gated, ShuffleUnit, SkipNet, SmallResNet, TwoInputs, randomized
 
-NETWORKS = [(SmallResNet(), (2, 3, 16, 16)), (ShuffleUnit(), (2, 3, 6, 6)), (Gated(), (2, 3, 8, 8)), (SkipNet(), (2, 3, 20, 16))]
+NETWORKS = [
+    (SmallResNet(), (2, 3, 16, 16)),
+    (ShuffleUnit(), (2, 3, 6, 6)),
+    (Gated(), (2, 3, 8, 8)),
+    (SkipNet(), (2, 3, 20, 16)),
+]
 
 
 @pytest.mark.parametrize(("model", "shape"), NETWORKS, ids=lambda value: type(value).__name__)
@@ -129,7 +134,9 @@ def test_predicted_macs_are_those_of_the_shrunk_network(model: nn.Module, shape:
     assert cost.macs({}) == profile(network).total_macs
     for seed, share in ((0, 0.3), (1, 0.7)):
         removed = random_removal(channels, share=share, seed=seed)
-        kept = {group.name: len(group) - int(torch.isin(group.ids, removed).sum()) for group in channels.groups if not group.pinned}
+        kept = {
+            group.name: len(group) - int(torch.isin(group.ids, removed).sum()) for group in channels.groups if not group.pinned
+        }
         assert cost.macs(kept) == profile(channels.shrink(removed)).total_macs
 
 

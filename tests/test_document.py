@@ -71,7 +71,9 @@ def test_canonical_json_is_stable(count: int, random: Any) -> None:
         chosen = random.sample(names, k=min(len(names), random.randint(1, 3)))
         nodes.append(Node(name=f"n{index}", layer=f"n{index}", op="vn.add", inputs=chosen, outputs=[f"n{index}"]))
         names.append(f"n{index}")
-    document = Document(inputs=[InputSpec(name="x", dtype="f32", shape=[None])], signature=["x"], nodes=nodes, outputs=names[-1])
+    document = Document(
+        inputs=[InputSpec(name="x", dtype="f32", shape=[None])], signature=["x"], nodes=nodes, outputs=names[-1]
+    )
     text = document.to_json()
     assert Document.from_json(text).to_json() == text
     assert Document.from_json(document.to_json(indent=2)).to_json() == text

@@ -15,7 +15,12 @@ from amc_plugins.graph import capture, describe, rebuild, tensors_of, walk
 from amc_plugins.testing import assert_rebuilds
 from tests.networks import Gated, ShuffleUnit, SkipNet, SmallResNet, TwoInputs, randomized
 
-NETWORKS = [(SmallResNet(), (2, 3, 16, 16)), (ShuffleUnit(), (2, 3, 6, 6)), (Gated(), (2, 3, 8, 8)), (SkipNet(), (2, 3, 20, 16))]
+NETWORKS = [
+    (SmallResNet(), (2, 3, 16, 16)),
+    (ShuffleUnit(), (2, 3, 6, 6)),
+    (Gated(), (2, 3, 8, 8)),
+    (SkipNet(), (2, 3, 20, 16)),
+]
 
 
 @pytest.fixture(params=NETWORKS, ids=lambda pair: type(pair[0]).__name__)

@@ -41,7 +41,7 @@ def test_a_handler_is_found_by_its_op_and_made_once(only_fixtures: Put) -> None:
 
 
 def test_the_one_line_handler_needs_no_code_of_its_own(only_fixtures: Put) -> None:
-    from amc_plugins.handlers import Transparent
+    from amc_plugins.core.user_ops import Transparent
 
     only_fixtures("good")
     handler = registry().handler_for_op("fixture_good.squash")

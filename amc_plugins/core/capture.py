@@ -25,7 +25,8 @@ logger = logging.getLogger("amc_plugins.capture")
 def capture(model: nn.Module, *example: Any, strict: bool = False) -> ReconstructedNetwork:
     """Record `model(*example)` and return the network that was recorded, verified against the original.
 
-    The model is run in eval mode under `torch.no_grad()`; it is neither changed nor aliased. Python control flow is recorded as it ran.
+    The model is run in eval mode under `torch.no_grad()`; it is neither changed nor aliased. Python control flow is
+    recorded as it ran.
 
     Args:
         model: the trained network; `DataParallel`, DDP and `torch.compile` wrappers are taken off.
@@ -33,7 +34,8 @@ def capture(model: nn.Module, *example: Any, strict: bool = False) -> Reconstruc
         strict: refuse ops without a handler instead of keeping them as opaque nodes.
 
     Raises:
-        CaptureError: the network cannot be recorded, or the record does not give the same outputs; names the first diverging node.
+        CaptureError: the network cannot be recorded, or the record does not give the same outputs; names the first
+            diverging node.
         UnsupportedOpError: `strict` and an op has no handler.
     """
     model = unwrap(model)
@@ -57,7 +59,8 @@ class Boundary:
         if self._network is None:
             if not self._recorder.done:
                 raise CaptureError(
-                    "the model was not called inside the capture boundary", hint="call model(example) between the boundary's start and end"
+                    "the model was not called inside the capture boundary",
+                    hint="call model(example) between the boundary's start and end",
                 )
             self._network = _finished(self._recorder)
         return self._network
@@ -82,7 +85,8 @@ def unwrap(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, torch.jit.ScriptModule):
             raise CaptureError(
-                "a TorchScript module has no Python code to record", hint="capture the nn.Module that it was scripted or traced from"
+                "a TorchScript module has no Python code to record",
+                hint="capture the nn.Module that it was scripted or traced from",
             )
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
@@ -141,7 +145,7 @@ def _drop_unused(recording: Recording) -> None:
     recording.opaque = {name: reason for name, reason in recording.opaque.items() if name in layers}
 
 
-# --- verification ----------------------------------------------------------------------------------------------------------------
+# --- verification ---
 
 
 def _verify(network: ReconstructedNetwork, model: nn.Module, recording: Recording) -> None:
@@ -184,7 +188,7 @@ def _compare(network: ReconstructedNetwork, model: nn.Module, inputs: Any, what:
     again = tensors_in(model(*_copied(inputs)))
     if not all(_same(a, b) for a, b in zip(expected, again, strict=True)):
         raise CaptureError(
-            f"the network gives different outputs on {what} each time it runs, even in eval mode, so its record cannot be verified",
+            f"the network gives different outputs on {what} each time it runs, also in eval mode: its record cannot be verified",
             hint="make its forward deterministic in eval mode (random numbers only when self.training)",
         )
     raise CaptureError(

@@ -1,8 +1,9 @@
 """Channel identity: which channels live and die together, computed by pushing integer ids through the graph.
 
-Every producer's output channel gets an id; handlers say what their op does to id tensors; ids that lie on each other are united. What
-reaches an output or an opaque node is pinned with its reason. Id tensors have the shapes of their values on stride-0 views, so memory
-is what ops lay out: at most the entries of the largest value whose channel axis is merged with another (a flatten), once per such op.
+Every producer's output channel gets an id; handlers say what their op does to id tensors; ids that lie on each other
+are united. What reaches an output or an opaque node is pinned with its reason. Id tensors have the shapes of their
+values on stride-0 views, so memory is what ops lay out: at most the entries of the largest value whose channel axis
+is merged with another (a flatten), once per such op.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from amc_plugins.core.describe import typed_params
 from amc_plugins.core.document import Node, tree_leaves
 from amc_plugins.core.errors import GraphError
 from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
-from amc_plugins.core.describe import typed_params
 from amc_plugins.core.shapes import shapes
 from amc_plugins.handlers import ChannelIds, Shape
 
@@ -198,7 +199,9 @@ class _Ids(ChannelIds):
             self.edges.append(torch.stack([a[different], b[different]]))
 
     def fitted(self, ids: Tensor, shape: Shape) -> Tensor:
-        """A handler's answer on its output's shape: sizes may change on axes along which ids do not vary (pooling, resizing)."""
+        """A handler's answer on its output's shape: sizes may change on axes along which ids do not vary (pooling,
+        resizing).
+        """
         if tuple(ids.shape) == shape:
             return ids
         if ids.dim() == len(shape):
@@ -208,8 +211,9 @@ class _Ids(ChannelIds):
                     laid = laid.narrow(axis, 0, 1)
             if all(have in (1, want) for have, want in zip(laid.shape, shape, strict=True)):
                 return laid.expand(shape)
-        self.pin(ids, f"`{self.node.op}` at {self.node.source or self.node.name} moves channels in a way that its handler does not describe")
-        return self.pinned(shape, f"made by `{self.node.op}` at {self.node.source or self.node.name}")
+        where = f"`{self.node.op}` at {self.node.source or self.node.name}"
+        self.pin(ids, f"{where} moves channels in a way that its handler does not describe")
+        return self.pinned(shape, f"made by {where}")
 
     def pinned(self, shape: Shape, why: str) -> Tensor:
         """Ids for a value whose channels must all stay."""
@@ -217,7 +221,7 @@ class _Ids(ChannelIds):
         self.pin(one, why)
         return one.reshape([1] * len(shape)).expand(shape)
 
-    def classes(self) -> np.ndarray:
+    def classes(self) -> Tensor:
         """The class of each id: the smallest id united with it."""
         size = max(self.count, 1)
         edges = torch.cat(self.edges, 1).numpy() if self.edges else np.zeros((2, 0), dtype=np.int64)
@@ -225,7 +229,7 @@ class _Ids(ChannelIds):
         _, labels = connected_components(graph, directed=False)
         smallest = np.full(labels.max() + 1, size, dtype=np.int64)
         np.minimum.at(smallest, labels, np.arange(size))
-        return smallest[labels]
+        return torch.from_numpy(smallest[labels])
 
 
 def channel_map(network: ReconstructedNetwork) -> ChannelMap:
@@ -258,7 +262,9 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
             answer = handler_for(node.op).channels(typed_params(node), given, ids)
             made = [answer] if isinstance(answer, Tensor) else list(answer)
         if len(made) != len(node.outputs):
-            raise GraphError(f"the handler of `{node.op}` gave ids for {len(made)} outputs of `{node.name}`, which has {len(node.outputs)}")
+            raise GraphError(
+                f"the handler of `{node.op}` gave ids for {len(made)} outputs of `{node.name}`, which has {len(node.outputs)}"
+            )
         for name, one, shape in zip(node.outputs, made, ids.output_shapes, strict=True):
             values[name] = ids.fitted(one, shape)
     for name in tree_leaves(network.graph.outputs):
@@ -270,7 +276,7 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
 def _resolved(
     network: ReconstructedNetwork, ids: _Ids, values: dict[str, Tensor], found: dict[str, Shape], sources: set[str]
 ) -> ChannelMap:
-    classes = torch.from_numpy(ids.classes())
+    classes = ids.classes()
     inputs = {layer: classes[vector] for layer, vector in ids.inputs.items()}
     outputs = {layer: classes[vector] for layer, vector in ids.outputs.items() if layer not in sources}
     pinned: dict[int, list[str]] = defaultdict(list)

@@ -15,8 +15,8 @@ __all__ = ["Claims"]
 class Claims:
     """The captured names of all handlers, resolved to the objects they name.
 
-    Only names whose top package is imported already are resolved: a handler for a library that the user's network does not use costs
-    nothing.
+    Only names whose top package is imported already are resolved: a handler for a library that the user's network
+    does not use costs nothing.
     """
 
     def __init__(self, handlers: list[LayerHandler]) -> None:
@@ -44,12 +44,15 @@ class Claims:
         for base in kind.__mro__:
             handler = self._modules.get(base)
             if handler is not None:
-                return handler if base is kind or kind.forward is base.forward else None
+                same = base is kind or getattr(kind, "forward", None) is getattr(base, "forward", base)
+                return handler if same else None
         return None
 
     def is_leaf(self, module: nn.Module) -> bool:
         """Whether a call of this module is one node. Pre-hooks of the user change what goes in, so such a module is entered."""
-        foreign = [hook for hook in module._forward_pre_hooks.values() if not (hasattr(hook, "remove") and hasattr(hook, "name"))]
+        foreign = [
+            hook for hook in module._forward_pre_hooks.values() if not (hasattr(hook, "remove") and hasattr(hook, "name"))
+        ]
         return not foreign and self.for_module(module) is not None
 
     def for_function(self, name: str) -> LayerHandler | None:

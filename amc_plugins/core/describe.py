@@ -95,9 +95,10 @@ def rebuild(document: Document, tensors: Mapping[str, Tensor]) -> ReconstructedN
         if node.layer in layers:
             continue
         handler = handler_for(node.op)
-        if node.op_version > handler.spec.op_version:
+        known = handler.spec.op_version
+        if node.op_version > known:
             raise DocumentError(
-                f"node `{node.name}` needs version {node.op_version} of `{node.op}`, the installed handler has {handler.spec.op_version}",
+                f"node `{node.name}` needs version {node.op_version} of `{node.op}`, the installed handler has {known}",
                 hint="upgrade the distribution that provides it",
             )
         if missing := [name for name in node.tensors.values() if name not in tensors]:

@@ -1,9 +1,9 @@
 """The graph document: the one description of a network, in memory, in `.json` and in `.vnmodel`. Free of torch.
 
-A document is a straight-line program: `inputs`, then `nodes` in the order they run, then `outputs`. Values are tensors or ints; a
-parameter that depends on an int value holds `{"$value": name}` in its place, also inside lists. Tensors are named here and stored
-beside the document by whoever writes it. Canonical JSON (`to_json`) has a fixed key order, no white space and shortest round-trip
-floats, so that equal documents are equal bytes.
+A document is a straight-line program: `inputs`, then `nodes` in the order they run, then `outputs`. Values are
+tensors or ints; a parameter that depends on an int value holds `{"$value": name}` in its place, also inside lists.
+Tensors are named here and stored beside the document by whoever writes it. Canonical JSON (`to_json`) has a fixed key
+order, no white space and shortest round-trip floats, so that equal documents are equal bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from amc_plugins.core.errors import DocumentError
 
 __all__ = ["FORMAT", "Document", "InputSpec", "Node", "Ref", "TensorSpec", "Tree", "map_tree", "refs_in", "tree_leaves"]
 
-FORMAT = "amc-graph"
+FORMAT: Literal["amc-graph"] = "amc-graph"
 VERSION = (1, 0)
 
 NameStr = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -27,8 +27,9 @@ Dim = Annotated[int, Field(ge=0, lt=2**31)] | None
 DType = Literal["f32", "f16", "bf16", "f64", "i8", "u8", "i16", "i32", "i64", "bool"]
 
 Tree = Any
-"""The structure of inputs or outputs: a value name (str), None, or a dict with one of the keys `tuple`, `list` (a list of trees),
-`dict` (a mapping of trees) or `const` (a plain scalar that the network returns as it is)."""
+"""The structure of inputs or outputs: a value name (str), None, or a dict with one of the keys `tuple`, `list` (a
+list of trees), `dict` (a mapping of trees) or `const` (a plain scalar that the network returns as it is).
+"""
 
 
 class Ref(BaseModel):
@@ -199,7 +200,7 @@ def tree_leaves(tree: Tree) -> list[str]:
     if isinstance(tree, str):
         return [tree]
     if isinstance(tree, dict) and len(tree) == 1:
-        (kind, body), = tree.items()
+        ((kind, body),) = tree.items()
         if kind in ("tuple", "list") and isinstance(body, list):
             return [name for item in body for name in tree_leaves(item)]
         if kind == "dict" and isinstance(body, dict):
@@ -219,7 +220,7 @@ def map_tree(tree: Tree, leaf: Any) -> Any:
         return None
     if isinstance(tree, str):
         return leaf(tree)
-    (kind, body), = tree.items()
+    ((kind, body),) = tree.items()
     if kind == "const":
         return from_plain(body)
     if kind == "dict":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from amc_plugins.core.describe import plain_params
 from amc_plugins.core.document import Document, Node
 from amc_plugins.core.errors import GraphError
 from amc_plugins.core.network import ReconstructedNetwork, handler_for, layer_key
 from amc_plugins.core.shapes import shapes
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["consumers", "insert_after", "insert_before", "producer", "remove", "replace", "replace_all", "set_layer"]
 
@@ -93,7 +95,9 @@ def _replaced(network: ReconstructedNetwork, layer: str, replacements: Sequence[
 
 
 def insert_before(network: ReconstructedNetwork, node: str, index: int, op: str, module: nn.Module, name: str) -> str:
-    """Put a layer with one input and one output before input `index` of a node, for that node alone. Returns the layer's name."""
+    """Put a layer with one input and one output before input `index` of a node, for that node alone. Returns the
+    layer's name.
+    """
     target = network.node(node)
     if not 0 <= index < len(target.inputs):
         raise GraphError(f"`{node}` has {len(target.inputs)} inputs, asked was input {index}")

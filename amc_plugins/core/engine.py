@@ -37,7 +37,8 @@ def _captured(network: object) -> ReconstructedNetwork:
     if isinstance(network, ReconstructedNetwork):
         return network
     raise AmcError(
-        f"a captured network is needed, given was a {type(network).__name__}", hint="network = amc.capture(model, example_input)"
+        f"a captured network is needed, given was a {type(network).__name__}",
+        hint="network = amc.capture(model, example_input)",
     )
 
 
@@ -85,14 +86,16 @@ def compress(
 ) -> CompressionResult:
     """Compress a captured network: `prepare`, choose a candidate, `apply`.
 
-    Exactly one of `total` (share of the network's MACs to remove), `ratio` (share of each layer's) and `ratios` (by layer name or
-    glob) says how much; the setting `compress_ratio` of the source system, a number or a mapping, serves in place of the last two.
-    See `prepare` for the other arguments and `Plan.candidate` for what is refused.
+    Exactly one of `total` (share of the network's MACs to remove), `ratio` (share of each layer's) and `ratios` (by
+    layer name or glob) says how much; the setting `compress_ratio` of the source system, a number or a mapping,
+    serves in place of the last two. See `prepare` for the other arguments and `Plan.candidate` for what is refused.
     """
     if total is None and ratio is None and ratios is None:
         asked = settings.get("compress_ratio")
         ratio, ratios = (None, asked) if isinstance(asked, Mapping) else (asked, None)
-    plan = prepare(network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=total, run=run, **settings)
+    plan = prepare(
+        network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=total, run=run, **settings
+    )
     return plan.apply(plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation), refit=refit)
 
 
@@ -114,8 +117,8 @@ def tune(
         plan: from `prepare`.
         tuner: the plugin's name, see `amc plugins list --kind tuners`.
         total: share of the MACs to remove; every candidate removes at least that.
-        evaluate: `network -> score`, higher is better. Default: minus the divergence of the outputs from the original's on the plan's
-            calibration data.
+        evaluate: `network -> score`, higher is better. Default: minus the divergence of the outputs from the
+            original's on the plan's calibration data.
         evaluations: how many different candidates to score.
         seed: all randomness of the search.
         folder: keeps every score at once in SQLite; the same call goes on where a killed one stopped.
@@ -127,7 +130,16 @@ def tune(
     """
     validated, target = registry().create("tuners", tuner, dict(settings))
     return search(
-        plan, tuner, target, validated, total=total, evaluate=evaluate, evaluations=evaluations, seed=seed, folder=folder, run=run
+        plan,
+        tuner,
+        target,
+        validated,
+        total=total,
+        evaluate=evaluate,
+        evaluations=evaluations,
+        seed=seed,
+        folder=folder,
+        run=run,
     )
 
 

@@ -1,4 +1,6 @@
-"""Things named on the command line and in recipes: factories as `package.module:name` or `file.py:name`, checkpoints, networks."""
+"""Things named on the command line and in recipes: factories as `package.module:name` or `file.py:name`, checkpoints,
+networks.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def call_factory(reference: str, settings: Mapping[str, Any] | None = None, *, b
         seed: of `torch`'s global generator during the call.
 
     Raises:
-        AmcError: the file, the module or the name does not exist, or importing or calling it fails (its own error is the cause).
+        AmcError: the file, the module or the name does not exist, or importing or calling it fails (its own error is
+            the cause).
     """
     where, _, name = reference.rpartition(":")
     if not where or not name:

@@ -1,7 +1,7 @@
 """The hooks. Collecting hooks return declarations; observer hooks are told what happens in a run.
 
-A hook implementation may take any subset of the arguments. Implementations of collecting hooks must be free of torch: they run when
-one plugin of the distribution is asked for, and in `amc plugins show`.
+A hook implementation may take any subset of the arguments. Implementations of collecting hooks must be free of torch:
+they run when one plugin of the distribution is asked for, and in `amc plugins show`.
 """
 
 from __future__ import annotations

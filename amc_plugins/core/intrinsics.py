@@ -1,4 +1,6 @@
-"""The operations that belong to the document itself, not to any plugin: sizes, integer arithmetic, constants, and opaque calls."""
+"""The operations that belong to the document itself, not to any plugin: sizes, integer arithmetic, constants, and
+opaque calls.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,6 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.errors import UnsupportedOpError
@@ -79,12 +80,16 @@ class Slot(int):
 class Opaque(nn.Module):
     """A call that no handler covers. It runs as recorded; everything around it keeps away from its channels.
 
-    `arguments` is the recorded `(args, kwargs)` with a `Slot` for each input. Inputs that the call would change in place are copied
-    first (`mutated`), and returned after the call's own results.
+    `arguments` is the recorded `(args, kwargs)` with a `Slot` for each input. Inputs that the call would change in
+    place are copied first (`mutated`), and returned after the call's own results.
     """
 
     def __init__(
-        self, call: Callable[..., Any], target: str, arguments: tuple[tuple[Any, ...], dict[str, Any]], mutated: tuple[int, ...] = ()
+        self,
+        call: Callable[..., Any],
+        target: str,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        mutated: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.call = call
@@ -139,7 +144,8 @@ class _ConstantHandler(LayerHandler):
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         # Every entry may turn out to lie on a channel of its own; the op that lays it on an activation ties them.
-        return ids.fresh(ids.output_shapes[0])  # type: ignore[attr-defined]
+        fresh: Tensor = ids.fresh(ids.output_shapes[0])  # type: ignore[attr-defined]
+        return fresh
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         assert isinstance(module, Constant)
@@ -179,4 +185,6 @@ HANDLERS: dict[str, LayerHandler] = {
     CONSTANT: _spec("constant", CONSTANT, "a tensor used directly", _ConstantHandler),
 }
 # `opaque` is no namespaced op and can be in no file, so its declaration is not validated as one.
-HANDLERS[OPAQUE] = _OpaqueHandler(LayerHandlerSpec.model_construct(name="opaque", op=OPAQUE, op_version=1, captures=(), options={}))
+HANDLERS[OPAQUE] = _OpaqueHandler(
+    LayerHandlerSpec.model_construct(name="opaque", op=OPAQUE, op_version=1, captures=(), options={})
+)

@@ -116,8 +116,8 @@ def showFMLAs(network: ReconstructedNetwork, *inputs: Any) -> int:  # noqa: N802
 
 
 class ShrinkCost:
-    """Exact MACs of one sample after removing channels, from how many each group keeps. Nothing is built but single layers on the
-    meta device, each once per combination of counts.
+    """Exact MACs of one sample after removing channels, from how many each group keeps. Nothing is built but single
+    layers on the meta device, each once per combination of counts.
 
     Args:
         network: the network as it is.
@@ -153,7 +153,9 @@ class ShrinkCost:
         """
         for name, count in kept.items():
             if name not in self._sizes or not 1 <= count <= self._sizes[name]:
-                raise GraphError(f"group `{name}` cannot keep {count} channels; it has {self._sizes.get(name, 'no such group')}")
+                raise GraphError(
+                    f"group `{name}` cannot keep {count} channels; it has {self._sizes.get(name, 'no such group')}"
+                )
         groups = self.channels.groups
         result: dict[str, int] = {}
         for node, base, touching in self._nodes:

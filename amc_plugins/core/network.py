@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from amc_plugins.core.document import Document, InputSpec, Node, Ref, Tree, map_tree, tree_leaves
 from amc_plugins.core.errors import DocumentError, GraphError, SettingsError, nearest
@@ -95,7 +95,7 @@ class ReconstructedNetwork(nn.Module):
             self.layers[layer_key(name)] = layers[name]
         self.recompile()
 
-    # --- running -----------------------------------------------------------------------------------------------------------------
+    # --- running ---
 
     def recompile(self) -> None:
         """Rebuild the schedule after the document changed; `amc_plugins.graph`'s edits call it."""
@@ -155,7 +155,7 @@ class ReconstructedNetwork(nn.Module):
             for key, item in body.items() if kind == "dict" else enumerate(body):
                 self._bind(item, given[key], values)
 
-    # --- looking -----------------------------------------------------------------------------------------------------------------
+    # --- looking ---
 
     def layer(self, name: str) -> nn.Module:
         """The module of a layer. Raises `GraphError` with the nearest names when there is none."""
@@ -211,7 +211,7 @@ class ReconstructedNetwork(nn.Module):
         """A deep copy."""
         return copy.deepcopy(self)
 
-    # --- the source system's file methods ----------------------------------------------------------------------------------------
+    # --- the source system's file methods ---
 
     def save(self, pkl: str | os.PathLike[str]) -> None:
         """Write a `.pkl` that `amc.load` and the `pkl` exporter read."""
@@ -272,7 +272,7 @@ def _resolve(value: Any, values: list[Any]) -> Any:
     return value
 
 
-# --- node by node ----------------------------------------------------------------------------------------------------------------
+# --- node by node ---
 
 
 @dataclass
@@ -286,13 +286,11 @@ class Step:
     outputs: list[Any]
 
 
-def walk(
-    network: ReconstructedNetwork, inputs: Sequence[Any], around: Callable[[Step], None] | None = None
-) -> Iterator[Step]:
+def walk(network: ReconstructedNetwork, inputs: Sequence[Any], around: Callable[[Step], None] | None = None) -> Iterator[Step]:
     """Run a network node by node. Yields each node after it ran, with its inputs and outputs.
 
-    `around(step)` is called before a node runs (`outputs` empty: it may replace `inputs`). Whoever consumes a step may replace its
-    `outputs` before asking for the next one. Values that nothing needs any more are freed.
+    `around(step)` is called before a node runs (`outputs` empty: it may replace `inputs`). Whoever consumes a step
+    may replace its `outputs` before asking for the next one. Values that nothing needs any more are freed.
     """
     values: list[Any] = [None] * len(network._slots)
     for tree, given in zip(network._signature, inputs, strict=True):

@@ -23,8 +23,9 @@ __all__ = ["Divergence", "accuracy"]
 class Divergence:
     """The divergence of a network's outputs from an original's on calibration data; 0 when they are equal.
 
-    For one output of shape (N, classes) the mean Kullback-Leibler divergence of the softmax, in nats; else the squared error of all
-    outputs relative to the variance of the original's. The original runs once, when this is made; both run in eval mode.
+    For one output of shape (N, classes) the mean Kullback-Leibler divergence of the softmax, in nats; else the
+    squared error of all outputs relative to the variance of the original's. The original runs once, when this is
+    made; both run in eval mode.
 
     Raises:
         GraphError: a network has another number of outputs than the original.

@@ -102,9 +102,11 @@ class _Runner:
                 )
             self.done = {step["name"]: step for step in found["steps"]}
 
-    # --- steps -------------------------------------------------------------------------------------------------------------------
+    # --- steps ---
 
-    def step(self, name: str, kind: str, work: Callable[[], tuple[ReconstructedNetwork, dict[str, Any]]]) -> ReconstructedNetwork:
+    def step(
+        self, name: str, kind: str, work: Callable[[], tuple[ReconstructedNetwork, dict[str, Any]]]
+    ) -> ReconstructedNetwork:
         """Do one step, or take its result from the run folder when it was finished before."""
         snapshot = self.folder / f"{name}.pt"
         if name in self.done and snapshot.is_file():
@@ -115,13 +117,15 @@ class _Runner:
         network, detail = work()
         seconds = time.perf_counter() - started
         result = profile(network)
-        entry = {
+        entry: dict[str, Any] = {
             "name": name,
             "kind": kind,
             "macs": result.total_macs,
             "parameters": result.total_parameters,
             "unknown": list(result.unknown),
-            "accuracy": {part: self.accuracy(network, part) for part in ("validation", "test") if self.data.get(part) is not None},
+            "accuracy": {
+                part: self.accuracy(network, part) for part in ("validation", "test") if self.data.get(part) is not None
+            },
             "seconds": seconds,
             "detail": detail,
             "profile": _rows(result),
@@ -158,11 +162,14 @@ class _Runner:
         )
         detail: dict[str, Any] = {"method": section.method}
         if self.recipe.tune is None:
-            candidate = plan.candidate(total=section.total, ratio=section.ratio, ratios=section.ratios, allocation=section.allocation)
+            candidate = plan.candidate(
+                total=section.total, ratio=section.ratio, ratios=section.ratios, allocation=section.allocation
+            )
         else:
             tune = self.recipe.tune
             evaluate = None
             if tune.objective == "accuracy":
+
                 def evaluate(candidate: ReconstructedNetwork) -> float:
                     return self.accuracy(candidate, "validation")
 
@@ -184,7 +191,9 @@ class _Runner:
         result = plan.apply(candidate, refit=section.refit)
         return result.network, {**detail, **_described(result)}
 
-    def trained(self, network: ReconstructedNetwork, original: ReconstructedNetwork) -> tuple[ReconstructedNetwork, dict[str, Any]]:
+    def trained(
+        self, network: ReconstructedNetwork, original: ReconstructedNetwork
+    ) -> tuple[ReconstructedNetwork, dict[str, Any]]:
         section = self.recipe.train
         assert section is not None
         result = engine.train(
@@ -267,7 +276,13 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def _described(result: CompressionResult) -> dict[str, Any]:
     layers = [
-        {"name": one.name, "macs_before": one.macs_before, "macs_after": one.macs_after, "error": one.error, "change": one.change}
+        {
+            "name": one.name,
+            "macs_before": one.macs_before,
+            "macs_after": one.macs_after,
+            "error": one.error,
+            "change": one.change,
+        }
         for one in result.layers
     ]
     return {"candidate": dict(result.candidate), "removed": result.removed, "layers": layers}

@@ -34,9 +34,13 @@ class _Section(BaseModel):
 class NetworkSection(_Section):
     """What to compress."""
 
-    source: str = Field(description="`package.module:factory` or `file.py:factory` of a torch module, or a .json, .pkl or .vnmodel file")
+    source: str = Field(
+        description="`package.module:factory` or `file.py:factory` of a torch module, or a .json, .pkl or .vnmodel file"
+    )
     weights: str | None = Field(None, description="a state_dict saved by torch.save, loaded into the factory's module")
-    input: Shape | list[Shape] | None = Field(None, description="shape of the example input, batch included; a list of shapes for several")
+    input: Shape | list[Shape] | None = Field(
+        None, description="shape of the example input, batch included; a list of shapes for several"
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="keywords for the factory")
 
     @model_validator(mode="after")
@@ -113,7 +117,9 @@ class Recipe(_Section):
     title: str = "AMC run"
     seed: Annotated[int, Field(ge=0)] = 0
     folder: str = Field(description="the run folder, relative to the recipe")
-    rounds: Annotated[int, Field(ge=1)] = Field(1, description="how often to compress and retrain; every round removes its own share")
+    rounds: Annotated[int, Field(ge=1)] = Field(
+        1, description="how often to compress and retrain; every round removes its own share"
+    )
     device: str = Field("cpu", description="`cpu`, `cuda`, `cuda:1`, ...")
     observers: list[str] = Field(default_factory=list, description="observer plugins to tell")
     report: bool = Field(True, description="write report.html")
@@ -151,7 +157,8 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
         overrides: values by dotted path (`compress.total`) that take the file's place.
 
     Raises:
-        RecipeError: the file is missing, is no TOML, or does not validate: every problem with its path and the nearest valid name.
+        RecipeError: the file is missing, is no TOML, or does not validate: every problem with its path and the
+            nearest valid name.
     """
     path = Path(path)
     try:
@@ -171,7 +178,9 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     problems.extend(_plugin_problems(plain))
     if problems or recipe is None:
         listed = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
-        raise RecipeError(f"`{path}` is not a valid recipe:\n{listed}", hint="`amc plugins show NAME` lists a plugin's settings")
+        raise RecipeError(
+            f"`{path}` is not a valid recipe:\n{listed}", hint="`amc plugins show NAME` lists a plugin's settings"
+        )
     return recipe
 
 
@@ -213,7 +222,10 @@ def _plugin_problems(plain: Mapping[str, Any]) -> list[str]:
 
 
 def run(
-    recipe: str | os.PathLike[str] | Recipe, *, base: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None
+    recipe: str | os.PathLike[str] | Recipe,
+    *,
+    base: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Run a recipe from start to end; a run that was interrupted goes on at the step where it stopped.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -12,7 +11,6 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from amc_plugins.core.claims import Claims
@@ -21,6 +19,8 @@ from amc_plugins.core.document import Node, Ref
 from amc_plugins.core.errors import CaptureError, UnsupportedOpError
 from amc_plugins.core.intrinsics import CONSTANT, INT, OPAQUE, SIZE, Constant, IntArithmetic, Opaque, Size, Slot
 from amc_plugins.core.names import Names
+from amc_plugins.core.plain_layers import without_hooks
+from amc_plugins.core.source_lines import shortest_handler, user_line
 from amc_plugins.core.structure import argument_names, leaves, map_leaves, tensors_in, to_tree
 from amc_plugins.core.tracing import TracedInt, TracedSize
 from amc_plugins.handlers import Call, Declined, LayerHandler, Value
@@ -83,14 +83,14 @@ class Recorder(TorchFunctionMode):
         self._busy = False  # the recorder itself is using tensors: not part of the network
         self._handles: list[Any] = []
 
-    # --- context -----------------------------------------------------------------------------------------------------------------
+    # --- context ---
 
     def __enter__(self) -> Self:
         self._handles = [
             register_module_forward_pre_hook(lambda *call: self._unrecorded(self._before_module, *call)),
             register_module_forward_hook(lambda *call: self._unrecorded(self._after_module, *call), with_kwargs=True),
         ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -99,7 +99,7 @@ class Recorder(TorchFunctionMode):
             # torch forgets this one, and `torch.compile` would warn about global hooks for the rest of the process
             torch_module._global_forward_hooks_with_kwargs.pop(handle.id, None)
         self._active = False
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
     def _unrecorded(self, hook: Callable[..., None], *call: Any) -> None:
         if self._busy:
@@ -110,7 +110,7 @@ class Recorder(TorchFunctionMode):
         finally:
             self._busy = False
 
-    # --- modules -----------------------------------------------------------------------------------------------------------------
+    # --- modules ---
 
     def _before_module(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if module is self.model and not self._active and not self.done:
@@ -153,16 +153,18 @@ class Recorder(TorchFunctionMode):
             return
         layer = self._layers[id(module)] = self._names.unique(self._path(module) or type(module).__name__.lower())
         try:
-            made = _without_hooks(handler.module(call))
+            made = without_hooks(handler.module(call))
         except Declined as reason:
-            self._record_opaque(layer, _without_hooks(copy.deepcopy(module)), target, (args, kwargs), output, (), str(reason))
+            self._record_opaque(layer, without_hooks(copy.deepcopy(module)), target, (args, kwargs), output, (), str(reason))
             return
         self.recording.modules[layer] = made
         self._add(layer, layer, handler, call, output)
 
-    # --- functions ---------------------------------------------------------------------------------------------------------------
+    # --- functions ---
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if not self._active or self._busy or self._leaf is not None:
             return func(*args, **kwargs)
@@ -193,7 +195,7 @@ class Recorder(TorchFunctionMode):
         else:
             short, why = handler.spec.name, "it writes into a tensor that it does not return"
             if not lost:
-                call = self._call(name, *arguments, None)
+                call = self._call(name, arguments[0], arguments[1], None)
                 try:
                     module = handler.module(call)
                 except Declined as reason:
@@ -210,9 +212,9 @@ class Recorder(TorchFunctionMode):
     def _record_opaque(
         self, layer: str, call: Callable[..., Any], target: str, arguments: Any, result: Any, mutated: tuple[int, ...], why: str
     ) -> None:
-        source = _user_line()
+        source = user_line()
         if self.strict:
-            raise UnsupportedOpError(f"`{target}` at {source}: {why}", hint=_shortest_handler(target, call))
+            raise UnsupportedOpError(f"`{target}` at {source}: {why}", hint=shortest_handler(target, call))
         inputs: list[str] = []
 
         def place(item: Any) -> Any:
@@ -227,7 +229,7 @@ class Recorder(TorchFunctionMode):
         self.recording.opaque[layer] = f"`{target}` at {source}: {why}"
         self._append(Node(name=layer, layer=layer, op=OPAQUE, inputs=inputs, outputs=["?"], source=source), result)
 
-    # --- values ------------------------------------------------------------------------------------------------------------------
+    # --- values ---
 
     def _is_tracked(self, tensor: Tensor) -> bool:
         return id(tensor) in self._tracked or isinstance(tensor, nn.Parameter)
@@ -257,7 +259,9 @@ class Recorder(TorchFunctionMode):
                 trainable = isinstance(tensor, nn.Parameter)
                 self.recording.modules[name] = Constant(tensor.detach().clone(), trainable)
                 self.recording.values[name] = tensor
-                node = Node(name=name, layer=name, op=CONSTANT, outputs=[name], params={"trainable": trainable}, source=_user_line())
+                node = Node(
+                    name=name, layer=name, op=CONSTANT, outputs=[name], params={"trainable": trainable}, source=user_line()
+                )
                 self.recording.nodes.append(node)
 
     def _add(self, name: str, layer: str, handler: LayerHandler, call: Call, result: Any) -> None:
@@ -268,7 +272,7 @@ class Recorder(TorchFunctionMode):
         except UnsupportedOpError:
             params = {}  # the op runs and compresses all the same; saving says what is missing
         op = handler.spec.op
-        node = Node(name=name, layer=layer, op=op, inputs=inputs, outputs=["?"], params=params, source=_user_line())
+        node = Node(name=name, layer=layer, op=op, inputs=inputs, outputs=["?"], params=params, source=user_line())
         node.op_version = handler.spec.op_version
         self._append(node, result)
 
@@ -292,11 +296,11 @@ class Recorder(TorchFunctionMode):
         entry = self._tracked.get(id(tensor))
         if entry is not None and entry.version != _version(tensor):
             raise CaptureError(
-                f"`{entry.name}` is used at {_user_line()} after its memory was changed in place through a view of it",
+                f"`{entry.name}` is used at {user_line()} after its memory was changed in place through a view of it",
                 hint="write the result to a new tensor (torch.cat, torch.where, x + y) instead of into a view",
             )
 
-    # --- ints --------------------------------------------------------------------------------------------------------------------
+    # --- ints ---
 
     def _size(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plain = func(*args, **kwargs)
@@ -337,9 +341,11 @@ class Recorder(TorchFunctionMode):
     def _int_node(self, name: str, op: str, module: nn.Module, params: dict[str, Any], inputs: list[str]) -> None:
         self._names.reserve(name)
         self.recording.modules[name] = module
-        self.recording.nodes.append(Node(name=name, layer=name, op=op, inputs=inputs, outputs=[name], params=params, source=_user_line()))
+        self.recording.nodes.append(
+            Node(name=name, layer=name, op=op, inputs=inputs, outputs=[name], params=params, source=user_line())
+        )
 
-    # --- the root ----------------------------------------------------------------------------------------------------------------
+    # --- the root ---
 
     def _begin(self, args: tuple[Any, ...]) -> None:
         def leaf(stem: str, tensor: Tensor) -> str:
@@ -358,7 +364,9 @@ class Recorder(TorchFunctionMode):
 
     def _finish(self, kwargs: dict[str, Any], output: Any) -> None:
         if tensors_in(kwargs):
-            raise CaptureError(f"the network was called with tensors by keyword: {sorted(kwargs)}", hint="pass them by position")
+            raise CaptureError(
+                f"the network was called with tensors by keyword: {sorted(kwargs)}", hint="pass them by position"
+            )
 
         def leaf(stem: str, item: Any) -> str:
             if isinstance(item, TracedInt):
@@ -382,34 +390,3 @@ def _among(item: Any, tensors: list[Tensor]) -> bool:
 
 def _version(tensor: Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version
-
-
-def _without_hooks(module: nn.Module) -> nn.Module:
-    """A copied layer as plain tensors: parametrizations folded, hooks dropped (what they did was recorded outside the layer)."""
-    for one in module.modules():
-        if parametrize.is_parametrized(one):
-            for name in list(one.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(one, name, leave_parametrized=True)
-        for hook in list(one._forward_pre_hooks.values()):
-            if hasattr(hook, "remove") and hasattr(hook, "name"):  # weight_norm, spectral_norm: fold the weight
-                hook.remove(one)
-        for hooks in (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks, one._backward_pre_hooks):
-            hooks.clear()
-    return module
-
-
-def _user_line() -> str | None:
-    """`file.py:12` of the innermost frame that is neither torch's nor the framework's."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module != "torch" and not module.startswith(("torch.", "amc_plugins.core.", "contextlib")):
-            return f"{frame.f_code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
-
-
-def _shortest_handler(target: str, call: Callable[..., Any]) -> str:
-    if isinstance(call, nn.Module):
-        return f'if it is element-wise, one line in a plugin serves: transparent("{target}"); to stop there: barrier("{target}", why=...)'
-    return f'write a LayerHandler with captures=("{target}",), or capture with strict=False to keep it as an opaque node'

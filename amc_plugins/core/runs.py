@@ -43,7 +43,9 @@ class Run:
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise PluginError(f"an observer has a hook that does not exist: {error}", hint="see `amc_plugins.core.hookspecs`") from error
+            raise PluginError(
+                f"an observer has a hook that does not exist: {error}", hint="see `amc_plugins.core.hookspecs`"
+            ) from error
 
     def __enter__(self) -> Self:
         self._manager.hook.amc_run_started(run=self)

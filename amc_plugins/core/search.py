@@ -104,7 +104,9 @@ def search(
     with ExitStack() as stack:
         store: EvaluationStore | None = None
         if folder is not None:
-            store = stack.enter_context(EvaluationStore(Path(folder) / "evaluations.sqlite", _identity(plan, name, settings, total, seed)))
+            store = stack.enter_context(
+                EvaluationStore(Path(folder) / "evaluations.sqlite", _identity(plan, name, settings, total, seed))
+            )
             for values, objectives in store.evaluations():
                 candidate = Candidate(values)
                 scored[candidate] = objectives

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amc_plugins.core.network import ReconstructedNetwork, handler_for, walk
+from amc_plugins.core.network import ReconstructedNetwork, walk
 from amc_plugins.core.structure import map_leaves
 from amc_plugins.handlers import Shape
 
@@ -35,12 +35,16 @@ def shapes(network: ReconstructedNetwork, *inputs: Any) -> dict[str, Shape]:
 
 
 def _run(network: ReconstructedNetwork, inputs: Any) -> dict[str, Shape]:
-    found = {
-        name: tuple(tensor.shape) for name, tensor in zip(network.input_nodes, _tensors(inputs), strict=True)
-    }
+    found = {name: tuple(tensor.shape) for name, tensor in zip(network.input_nodes, _tensors(inputs), strict=True)}
     with torch.no_grad():
         for step in walk(network, inputs):
-            found.update({name: tuple(one.shape) for name, one in zip(step.node.outputs, step.outputs, strict=True) if isinstance(one, Tensor)})
+            found.update(
+                {
+                    name: tuple(one.shape)
+                    for name, one in zip(step.node.outputs, step.outputs, strict=True)
+                    if isinstance(one, Tensor)
+                }
+            )
     return found
 
 
@@ -55,5 +59,7 @@ def on_meta(module: Any) -> Any:
     memo: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
         empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+        memo[id(tensor)] = (
+            nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+        )
     return copy.deepcopy(module, memo).eval()

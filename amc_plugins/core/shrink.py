@@ -23,8 +23,8 @@ def shrink(channels: ChannelMap, removed: Tensor) -> ReconstructedNetwork:
     """A new network without the channels `removed` (ids of `channels`).
 
     Raises:
-        GraphError: a channel is pinned (the message has the reasons), a group would lose all its channels, or an op cannot express
-            the removal.
+        GraphError: a channel is pinned (the message has the reasons), a group would lose all its channels, or an op
+            cannot express the removal.
         PluginError: a handler's `keep` gave a layer of the wrong size.
     """
     kept = kept_values(channels, removed)
@@ -79,7 +79,7 @@ def kept_of(value: str, ids: Tensor, shape: Shape, stays: Tensor) -> Kept:
             product = product & on_axis.reshape(laid)
     if not torch.equal(product, mask) or any(len(index) == 0 for index in indices.values()):
         raise GraphError(
-            f"the channels chosen cannot be cut out of `{value}` (shape {shape}): they are not whole slices of it, or all of it",
+            f"the channels chosen cannot be cut out of `{value}` {shape}: they are not whole slices of it, or all of it",
             hint="its op's handler should tie them: `ids.straight` in `channels`",
         )
     return Kept(shape, indices)
@@ -114,7 +114,9 @@ def _check(network: ReconstructedNetwork, kept: dict[str, Kept]) -> None:
     try:
         found = shapes(network, *network.example_inputs(batch=BATCH))
     except (RuntimeError, ValueError) as error:
-        raise PluginError(f"the smaller network does not run: {error}", hint="one of its ops' handlers keeps the wrong sizes") from error
+        raise PluginError(
+            f"the smaller network does not run: {error}", hint="one of its ops' handlers keeps the wrong sizes"
+        ) from error
     makers = {name: node for node in network.graph.nodes for name in node.outputs}
     for value, one in kept.items():
         if found[value] != one.new_shape:

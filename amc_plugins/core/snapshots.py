@@ -17,7 +17,9 @@ __all__ = ["load_snapshot", "save_snapshot"]
 
 
 def save_snapshot(network: ReconstructedNetwork, path: Path) -> bool:
-    """Write a network for `load_snapshot`. False, and nothing written, when it has opaque operations, which no file can hold."""
+    """Write a network for `load_snapshot`. False, and nothing written, when it has opaque operations, which no file
+    can hold.
+    """
     if any(node.op == OPAQUE for node in network.graph.nodes):
         return False
     tensors = {name: tensor.cpu() for name, tensor in tensors_of(network).items()}

@@ -17,8 +17,9 @@ class IntRecorder(Protocol):
 class TracedInt(int):
     """An int whose origin is `source`: a callable that gives the name of its value in the graph (recorded on first use).
 
-    Arithmetic with ints gives traced ints; comparisons and conversions give plain values, as control flow needs them. `int(x)`, float
-    arithmetic and `len()` lose the origin; capture notices when that matters, by running a second batch size.
+    Arithmetic with ints gives traced ints; comparisons and conversions give plain values, as control flow needs them.
+    `int(x)`, float arithmetic and `len()` lose the origin; capture notices when that matters, by running a second
+    batch size.
     """
 
     recorder: IntRecorder

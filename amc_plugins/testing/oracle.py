@@ -1,8 +1,8 @@
 """The oracle of channel removal: the network masked to what a removal implies equals the shrunk network.
 
-Masked means: whatever a node reads of a removed channel is zero. That is exactly what a consumer computes when the channel does not
-exist, whatever handlers claim, so the comparison finds wrong `channels` and wrong `keep` alike. It runs in float64: a batch norm left
-in training mode is off by 1e-4 and would pass for rounding in float32.
+Masked means: whatever a node reads of a removed channel is zero. That is exactly what a consumer computes when the
+channel does not exist, whatever handlers claim, so the comparison finds wrong `channels` and wrong `keep` alike. It
+runs in float64: a batch norm left in training mode is off by 1e-4 and would pass for rounding in float32.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amc_plugins.graph import ChannelMap, ReconstructedNetwork, Step, channel_map, walk
+from amc_plugins.graph import ChannelMap, ReconstructedNetwork, Step, channel_map
 from amc_plugins.testing.rebuilt import floats_as, tensors_of_tree
 
 __all__ = ["assert_masked_equals_shrunk", "masked_outputs", "random_removal"]
