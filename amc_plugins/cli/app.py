@@ -15,7 +15,7 @@ import typer
 
 from amc_plugins import __version__
 from amc_plugins.cli import plugins, render
-from amc_plugins.cli.errors import report
+from amc_plugins.cli.errors import INTERRUPTED, report
 from amc_plugins.cli.plain_values import spare_conversions
 from amc_plugins.cli.state import Options, apply
 
@@ -68,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
         result = command.main(args=list(arguments), prog_name="amc", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported, with the exit code that says what it was
         return report(error)
+    if result == INTERRUPTED:  # typer turns Ctrl-C into this exit code without a word
+        return report(KeyboardInterrupt())
     return result if isinstance(result, int) else 0
 
 

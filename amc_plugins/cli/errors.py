@@ -13,9 +13,10 @@ import typer
 
 from amc_plugins.cli import render
 from amc_plugins.cli.state import options
+from amc_plugins.core.discovery import discover
 from amc_plugins.core.errors import AmcError
 
-__all__ = ["CLI_ERROR", "report"]
+__all__ = ["CLI_ERROR", "INTERRUPTED", "report"]
 
 INTERRUPTED = 130
 REFUSED = 2
@@ -70,6 +71,10 @@ def _validation_problems(error: BaseException) -> str | None:
 def _unexpected(error: BaseException) -> int:
     what = " ".join(str(error).split())
     message = f"{type(error).__name__}: {what}" if what else type(error).__name__
+    if damaged := [record for record in discover() if record.status == "broken"]:
+        # importlib.metadata raises for everybody who asks for entry points, pydantic among them: the likely cause
+        render.error(f"{damaged[0].distribution} is damaged: {damaged[0].problem}", damaged[0].hint)
+        return REFUSED
     distribution = _culprit(error)
     again = "" if options().debug else "`amc --debug ...` shows the traceback"
     if distribution is None:

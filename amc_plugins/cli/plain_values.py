@@ -40,6 +40,8 @@ def _direct(parameter: Any, annotation: Any) -> Callable[[Any, Any], Any]:
 
     def process_value(context: Any, value: Any) -> Any:
         missing = parameter.required and parameter.value_is_missing(value)
+        if missing and context.resilient_parsing:  # completion: the line is not finished
+            return value
         if missing or not _fits(value, annotation, many=parameter.multiple or parameter.nargs != 1):
             return typers_way(context, value)
         if isinstance(value, tuple):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to", "parse_kind"]
 
-_DOCTOR_STATUSES = ("loaded", "disabled", "broken", "conflict")
+_DOCTOR_STATUSES = ("loaded", "available", "disabled", "broken", "conflict")
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -99,9 +99,7 @@ def doctor(json: Json = False) -> None:
 
     Comes with the way out of each; the exit code is 1 if there is one. Imports every plugin, its code included.
     """
-    from amc_plugins.core.registry import registry
-
-    records = registry().load_all(targets=True)
+    records = _loaded()
     bad = [record for record in records if record.status in ("broken", "conflict")]
     if json:
         render.document({"ok": not bad, "plugins": [record.as_json() for record in records]})
@@ -117,6 +115,16 @@ def doctor(json: Json = False) -> None:
         render.text(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no plugins are installed")
     if bad:
         raise typer.Exit(1)
+
+
+def _loaded() -> list[PluginRecord]:
+    """All records, loaded; with a damaged entry point file, what metadata tells: pydantic, for one, cannot be imported then."""
+    found = discover()
+    if any(record.status == "broken" for record in found):
+        return found
+    from amc_plugins.core.registry import registry
+
+    return registry().load_all(targets=True)
 
 
 # --- show ---------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
         drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(file=sys.stdout, highlight=False).print(drawn)
+    Console(file=sys.stdout, highlight=False, color_system="auto" if _colours(sys.stdout) else None).print(drawn)
 
 
 _STYLES = {"broken": "red", "conflict": "red", "disabled": "dim", "loaded": "green"}
