@@ -70,8 +70,8 @@ def hand_made(**tensors: Tensor) -> tuple[Document, dict[str, Tensor]]:
 
 
 DTYPES = {
-    "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64, "i8": torch.int8, "u8": torch.uint8,
-    "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "bool": torch.bool,
+    "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64, "i8": torch.int8,
+    "u8": torch.uint8, "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "bool": torch.bool,
 }  # fmt: skip
 
 

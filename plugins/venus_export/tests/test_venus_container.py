@@ -119,7 +119,8 @@ def test_strided_tensors_and_views_are_written_row_major(make: Any, tmp_path: Pa
 def test_parameters_keep_their_types(make: Any, tmp_path: Path) -> None:
     document, tensors = make()
     params = {
-        "i": 1, "f": 1.0, "t": True, "none": None, "min": -(2**63), "tiny": 5e-324, "zero": -0.0, "inf": float("-inf"), "s": "ü\u2028",
+        "i": 1, "f": 1.0, "t": True, "none": None, "min": -(2**63), "tiny": 5e-324, "zero": -0.0, "inf": float("-inf"),
+        "s": "ü\u2028",
         "mixed": [1, 1.0, True, None, "a", [2.5]], "size": Ref("x"), "sizes": [Ref("x"), 2], "map": {"k": [float("inf")]},
     }  # fmt: skip
     document.nodes[0].params = params

@@ -43,7 +43,7 @@ class PklExporter(Exporter):
 
 
 def write_pkl(path: Path, document: Document, tensors: Mapping[str, Tensor]) -> None:
-    """Write a document and its tensors. Equal contents give equal bytes; tensors that share storage go on sharing it.
+    """Write a document and its tensors. Equal contents give equal bytes.
 
     Raises:
         DocumentError: the tensors are not the document's.
@@ -60,16 +60,16 @@ def write_pkl(path: Path, document: Document, tensors: Mapping[str, Tensor]) -> 
 
 
 def _compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, contiguous, and without the rest of a larger storage that only one tensor looks at."""
-    users: dict[int, int] = {}
-    for tensor in tensors.values():
-        users[tensor.untyped_storage()._cdata] = users.get(tensor.untyped_storage()._cdata, 0) + 1
+    """On the CPU, contiguous, each the only user of its storage. (A tensor of several layers is one name, so it stays one.)"""
+    seen: set[int] = set()
     made: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        storage = tensor.untyped_storage()
-        part = storage.nbytes() > tensor.numel() * tensor.element_size() and users[storage._cdata] == 1
         own = tensor.detach().cpu().contiguous()
-        made[name] = own.clone() if part else own
+        storage = own.untyped_storage()
+        if storage.nbytes() != own.numel() * own.element_size() or storage._cdata in seen:
+            own = own.clone()
+        seen.add(own.untyped_storage()._cdata)
+        made[name] = own
     return made
 
 
@@ -87,7 +87,7 @@ def read_pkl(path: Path) -> tuple[Document, dict[str, Tensor]]:
             _check_entries(path, file)
             # On the meta device first: shapes and storage sizes as the pickle claims them, without memory.
             document, claimed = _parts(path, _unpickle(path, file, "meta"))
-            _check_storages(path, claimed, size)
+            _check_sizes(path, claimed, size)
             check_tensors(document, claimed)
             _, tensors = _parts(path, _unpickle(path, file, "cpu"))
     except OSError as error:
@@ -144,7 +144,7 @@ def _parts(path: Path, archive: Any) -> tuple[Document, dict[str, Tensor]]:
     return read_document(parse_strict(text.encode("utf-8", "surrogatepass"))), tensors
 
 
-def _check_storages(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
-    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors.values()}
-    if (total := sum(storages.values())) > size:
+def _check_sizes(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
+    """torch enlarges a storage that is smaller than its tensor claims (zeros follow), so the claims are what counts."""
+    if (total := sum(tensor.untyped_storage().nbytes() for tensor in tensors.values())) > size:
         raise DocumentError(f"{path} has {size} bytes and claims tensors of {total}")

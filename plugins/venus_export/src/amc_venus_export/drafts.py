@@ -79,7 +79,7 @@ def sample() -> Draft:
         "size": [{"$value": "double"}, {"$value": "double"}], "scale_factor": None, "mode": "nearest", "align_corners": None,
         "recompute_scale_factor": None, "antialias": False,
     }  # fmt: skip
-    slots = {name.partition("/")[0]: {} for name, *_ in tensors}
+    slots: dict[str, dict[str, str]] = {name.partition("/")[0]: {} for name, *_ in tensors}
     for name, *_ in tensors:
         slots[name.partition("/")[0]][name.partition("/")[2]] = name
     nodes = [
@@ -128,10 +128,12 @@ def _node(
 
 
 _VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 3, 2**31, 2**63 - 1, -(2**63), 2**64, 0.5, -0.0, 1e308, "", "x", "stem", "stem/weight", "vn.relu",
-    "vn.nothing", "f16", "inf", "../x", "\0", "n" * 600, [], [[]], [1, 2], [None], ["x"], {}, {"a": 1}, {"$value": "x"},
-    {"$value": "height"}, {"$value": []}, {"$f": "nan"}, {"$f": "1"}, {"$x": 1}, {"const": 1}, {"tuple": ["x"]}, {"dict": {"a": "x"}},
-)  # fmt: skip
+    *(None, True, False, 0, 1, -1, 3, 2**31, 2**63 - 1, -(2**63), 2**64, 0.5, -0.0, 1e308),
+    *("", "x", "stem", "stem/weight", "vn.relu", "vn.nothing", "f16", "inf", "../x", "\0", "n" * 600),
+    *([], [[]], [1, 2], [None], ["x"], {}, {"a": 1}),
+    *({"$value": "x"}, {"$value": "height"}, {"$value": []}, {"$f": "nan"}, {"$f": "1"}, {"$x": 1}),
+    *({"const": 1}, {"const": {"$f": "inf"}}, {"tuple": ["x"]}, {"dict": {"a": "x"}}),
+)
 
 
 def mutate(draft: Draft, numbers: random.Random) -> bytes:

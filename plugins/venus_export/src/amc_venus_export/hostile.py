@@ -1,7 +1,7 @@
 """The corpus of malformed files: what every reader of the format must refuse, and with which code.
 
-The files are made, not stored. `python -m amc_venus_export.hostile FOLDER` writes them with an index for testing a reader in another
-language. Numbers 1 to 81 are those of the first list of such files; higher ones came later.
+The files are made, not stored. `python -m amc_venus_export.hostile FOLDER` writes them with an index for testing a reader in
+another language. Numbers 1 to 81 are those of the first list of such files; higher ones came later.
 """
 
 from __future__ import annotations
