@@ -128,6 +128,38 @@ def test_a_flattened_channel_owns_its_features() -> None:
     assert smaller.layer("last").weight.shape == (2, 240)
 
 
+@pytest.mark.parametrize(
+    "middle",
+    [
+        lambda a, b: a.flatten(2).view_as(b) * 2,
+        lambda a, b: a.reshape_as(b) * 2,
+        lambda a, b: a.mean((2, 3), keepdim=True).expand_as(b) * 2,
+    ],
+)
+def test_a_shape_taken_from_another_tensor_ties_the_two(middle: Callable[..., Tensor]) -> None:
+    channels = channel_map(network_of(middle, conv(12)))
+    assert [group.producers for group in channels.groups if not group.pinned] == [("first", "second")]
+
+
+def test_features_that_become_a_map_are_tied_to_whole_channels() -> None:
+    """A generator's first step: (N, 288) features as 12 channels of 6 x 4 pixels."""
+
+    class Generator(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Linear(3, 288)
+            self.last = nn.Linear(12, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.features(x).view(-1, 12, 6, 4).relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    x = torch.rand(2, 3)
+    network = capture(Generator(), x, strict=True)
+    assert sizes(network) == {"features": 12}
+    assert assert_masked_equals_shrunk(network, x).layer("features").weight.shape == (144, 3)
+
+
 def test_chunks_become_explicit_sizes() -> None:
     network = network_of(lambda a, b: torch.cat(a.chunk(2, 1)[::-1], 1), conv(12))
     channels = channel_map(network)
