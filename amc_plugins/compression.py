@@ -19,12 +19,12 @@ from amc_plugins.core.errors import BudgetError, SettingsError, nearest
 from amc_plugins.core.macs import ShrinkCost
 from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
 from amc_plugins.core.objectives import Divergence
+from amc_plugins.core.runs import Run
 from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
 from amc_plugins.core.solves import cholesky, solve_gram
 from amc_plugins.core.specs import Settings
 
 if TYPE_CHECKING:
-    from amc_plugins.core.engine import Run
     from amc_plugins.core.network import ReconstructedNetwork
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "LayerView",
     "Moments",
     "Plan",
+    "Run",
     "ShrinkCost",
     "Target",
     "Variable",

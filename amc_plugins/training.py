@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from amc_plugins.core.runs import Run
+
 if TYPE_CHECKING:
     from torch import nn
 
-    from amc_plugins.core.engine import Run
-
-__all__ = ["Trainer", "TrainingResult"]
+__all__ = ["Run", "Trainer", "TrainingResult"]
 
 
 @dataclass

@@ -188,7 +188,7 @@ def _compare(network: ReconstructedNetwork, model: nn.Module, inputs: Any, what:
     again = tensors_in(model(*_copied(inputs)))
     if not all(_same(a, b) for a, b in zip(expected, again, strict=True)):
         raise CaptureError(
-            f"the network gives different outputs on {what} each time it runs, also in eval mode: its record cannot be verified",
+            f"the network gives different outputs on {what} each time it runs, in eval mode too: no record can be verified",
             hint="make its forward deterministic in eval mode (random numbers only when self.training)",
         )
     raise CaptureError(

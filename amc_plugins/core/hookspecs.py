@@ -14,7 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from amc_plugins.core.engine import Run
+    from amc_plugins.core.runs import Run
     from amc_plugins.core.specs import (
         CompressorSpec,
         ExporterSpec,
