@@ -71,7 +71,7 @@ def _type(field: Schema, defs: Schema) -> str:
 
 def _bounds(field: Schema, defs: Schema) -> Iterator[str]:
     for key, words in _LIMITS:
-        if key in field:
+        if key in field and not (key.endswith("Items") and "prefixItems" in field):  # the type says how many
             yield words.format(f"{field[key]:g}" if isinstance(field[key], float) else field[key])
     if "$ref" in field and "properties" not in (target := defs.get(_name(field["$ref"]), {})):
         yield from _bounds(target, defs)
