@@ -21,7 +21,7 @@ from amc_plugins.core.structure import map_leaves
 from amc_plugins.exporting import Exporter
 from amc_plugins.training import Trainer, TrainingResult
 
-__all__ = ["Run", "compress", "export", "load", "prepare", "random_inputs", "train", "tune"]
+__all__ = ["Run", "apply_plan", "compress", "export", "load", "prepare", "random_inputs", "train", "tune"]
 
 Evaluate = Callable[[ReconstructedNetwork], float]
 Allocation = Literal["curves", "uniform"]
@@ -96,7 +96,18 @@ def compress(
     plan = prepare(
         network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=total, run=run, **settings
     )
-    return plan.apply(plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation), refit=refit)
+    candidate = plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation)
+    return apply_plan(plan, candidate, refit=refit, run=run)
+
+
+def apply_plan(plan: Plan, candidate: Mapping[str, int], *, refit: bool = True, run: Run | None = None) -> CompressionResult:
+    """`plan.apply`, with the run told about every layer that changed."""
+    result = plan.apply(candidate, refit=refit)
+    if run is not None:
+        for layer in result.layers:
+            if layer.change:
+                run.layer_compressed(layer.name, float("nan") if layer.error is None else layer.error, layer.macs_after)
+    return result
 
 
 def tune(

@@ -188,7 +188,7 @@ class _Runner:
             candidate = search.best.candidate
             scores = [{"candidate": dict(one.candidate), **one.objectives} for one in search.evaluations]
             detail["search"] = {"method": tune.method, "objective": tune.objective, "evaluations": scores}
-        result = plan.apply(candidate, refit=section.refit)
+        result = engine.apply_plan(plan, candidate, refit=section.refit, run=self.run)
         return result.network, {**detail, **_described(result)}
 
     def trained(
