@@ -34,7 +34,10 @@ __all__ = ["BATCH", "ChannelGroup", "ChannelMap", "channel_groups", "channel_map
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels with the same fate: made by the same layers and read by the same layers."""
+    """Channels with the same fate: made by the same layers, read by the same layers, part of the same values.
+
+    One of each group always stays, so no value (no piece of a split) ever loses all its channels.
+    """
 
     name: str
     """The first producer's layer name (with `#n` when a layer makes several groups)."""
@@ -290,14 +293,20 @@ def _resolved(
             for one in vector.unique().tolist():
                 members[one].append((role, layer))
     made = sorted({one for vector in outputs.values() for one in vector.unique().tolist()})
+    compacted = {name: classes[compact(one)] for name, one in values.items()}
+    held: dict[int, list[int]] = defaultdict(list)
+    for place, vector in enumerate(compacted.values()):
+        for one in vector.unique().tolist():
+            held[one].append(place)
     grouped: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for one in made:
-        grouped[(tuple(members[one]), tuple(pinned[one]))].append(one)
+        parts = () if pinned[one] else tuple(held[one])
+        grouped[(tuple(members[one]), tuple(pinned[one]), parts)].append(one)
     groups: list[ChannelGroup] = []
     names: dict[str, int] = defaultdict(int)
     index = torch.full((len(classes),), -1, dtype=torch.long)
     order = {layer: place for place, layer in enumerate(network.layer_names)}
-    for (roles, reasons), group_ids in grouped.items():
+    for (roles, reasons, _), group_ids in grouped.items():
         producers = sorted((layer for role, layer in roles if role == "out"), key=order.__getitem__)  # type: ignore[attr-defined]
         readers = sorted((layer for role, layer in roles if role == "in"), key=order.__getitem__)  # type: ignore[attr-defined]
         name = producers[0] if not names[producers[0]] else f"{producers[0]}#{names[producers[0]]}"
@@ -307,7 +316,6 @@ def _resolved(
         followers = tuple(layer for layer in readers if layer not in outputs)
         group_vector = torch.tensor(group_ids)
         groups.append(ChannelGroup(name, group_vector, tuple(producers), consumers, followers, tuple(reasons)))  # type: ignore[arg-type]
-    compacted = {name: classes[compact(one)] for name, one in values.items()}
     return ChannelMap(network, groups, inputs, outputs, compacted, found, index)
 
 
