@@ -42,6 +42,7 @@ ENOUGH = 10
 _WANTED = 30
 _SMALL_MAP = 64
 _FEWEST_PIXELS = 10
+_FEWEST_ROWS = 20_000
 _BLOCK_ELEMENTS = 1 << 23
 
 _log = logging.getLogger(__name__)
@@ -249,8 +250,8 @@ def collect_moments(
     that the network calls several times gets the samples of all calls.
 
     Args:
-        per_sample: output positions to draw per sample and layer (all, on maps of up to 64); None draws as many as make 30
-            samples per unknown, at least 10.
+        per_sample: output positions to draw per sample and layer (all, on maps of up to 64); None draws as many as make
+            30 samples per unknown of the whole set, at least 10 or what makes 20000 in all.
         seed: of the positions; a layer's do not depend on the other layers.
         progress: called with each layer's name when its moments are complete.
 
@@ -353,7 +354,8 @@ def sampled_positions(
     """
     if per_sample is None:
         unknowns = linear.weight.shape[1]
-        per_sample = max(_FEWEST_PIXELS, math.ceil(_WANTED * unknowns / samples))
+        fewest = min(_FEWEST_PIXELS, math.ceil(_FEWEST_ROWS / samples))
+        per_sample = max(fewest, math.ceil(_WANTED * unknowns / samples))
     elif pixels <= _SMALL_MAP:
         per_sample = pixels
     return linear.positions(output, None if per_sample >= pixels else per_sample, generator)

@@ -113,15 +113,15 @@ class _ChannelStatistics:
         self._count = 0
 
     def update(self, y: Tensor, axis: int) -> None:
-        rows = y.movedim(axis, -1).reshape(-1, y.shape[axis]).double()
+        rows = y.movedim(axis, 0).flatten(1)
         if self._count == 0:
-            self._shift = rows.mean(0)
+            self._shift = rows.mean(1).double()
             self._first = torch.zeros_like(self._shift)
             self._second = torch.zeros_like(self._shift)
-        rows = rows - self._shift
-        self._first += rows.sum(0)
-        self._second += rows.square().sum(0)
-        self._count += len(rows)
+        rows = rows - self._shift.to(rows.dtype)[:, None]
+        self._first += rows.sum(1).double()
+        self._second += (rows * rows).sum(1).double()
+        self._count += rows.shape[1]
 
     @property
     def mean(self) -> Tensor:

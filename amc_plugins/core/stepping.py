@@ -231,18 +231,21 @@ class Pair:
             self.right.unpin(target.shortcut[1])
 
     def _capacities(self, calibration: Calibration) -> list[int]:
-        """Per stop: how many samples fit into memory from there to the last one; measured on one sample."""
+        """Per stop: how many samples fit into memory there and on the way to the last one; measured on one sample."""
         self._load(calibration.subset(1), 0)
-        alive: list[int] = []
+        there: list[int] = []
+        before: list[int] = []
         for number, (position, _) in enumerate(self.stops):
             self.left.advance(self.reach[number])
             peak = self.right.alive()
             while self.right.position < position:
                 self.right.advance(self.right.position + 1)
                 peak = max(peak, self.right.alive())
-            alive.append(peak + self.left.alive())
+            there.append(self.right.alive() + self.left.alive())
+            before.append(peak + self.left.alive())
             self._release(number)
-        return [self.memory // max(1, *alive[number:]) or 1 for number in range(len(alive))]
+        # chunks are brought to a stop one by one, so what is alive on the way to it does not count at a fresh start
+        return [self.memory // max(1, there[number], *before[number + 1 :]) or 1 for number in range(len(there))]
 
 
 def _only_call(network: ReconstructedNetwork, layer: str) -> int:

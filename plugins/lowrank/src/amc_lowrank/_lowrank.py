@@ -1,0 +1,83 @@
+"""The compressor `lowrank`: one pass of statistics, every layer fitted for all its ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from amc_lowrank._channel import ChannelScheme
+from amc_lowrank._layers import LayerInfo, find_layers
+from amc_lowrank._options import Scheme, Statistics
+from amc_lowrank._plan import LowRankPlan
+from amc_lowrank._spatial import SpatialScheme
+from amc_lowrank._tables import OptionTable
+from amc_plugins.compression import Calibration, Compressor, collect_moments
+
+if TYPE_CHECKING:
+    from amc_lowrank.plugin import LowRankSettings
+    from amc_plugins.compression import Evaluate, Run
+    from amc_plugins.graph import ReconstructedNetwork
+
+__all__ = ["LowRank"]
+
+_SPATIAL_CHOICES = 24
+"""Spatial fits do not share factors between ranks: each choice costs a fit."""
+
+
+class LowRank(Compressor):
+    """Layers as chains of two or three smaller ones. See `amc_lowrank.plugin.LowRankSettings`."""
+
+    settings: LowRankSettings
+
+    def prepare(
+        self,
+        network: ReconstructedNetwork,
+        calibration: Iterable[Any],
+        *,
+        seed: int,
+        evaluate: Evaluate | None = None,
+        budget: float | None = None,
+        run: Run | None = None,
+    ) -> LowRankPlan:
+        """Fit every layer that can be decomposed for all its ranks, on the given network's own activations.
+
+        `evaluate`, `budget` and `run` are not needed.
+
+        Raises:
+            SettingsError: the calibration data is empty or does not fit the network.
+        """
+        settings = self.settings
+        data = Calibration.of(calibration, trainset_ratio=settings.trainset_ratio, seed=seed)
+        network = network.clone()
+        infos, views = find_layers(network)
+        schemes = self.schemes()
+        tables: dict[str, OptionTable] = {}
+        if infos:
+            moments = collect_moments(
+                network, data, [info.name for info in infos], per_sample=settings.sampled_pixels_per_img, seed=seed
+            )
+            for info in infos:
+                tables[info.name] = self._fitted(info, Statistics.of(moments.pop(info.name)), schemes)
+        views = [
+            replace(view, variables=(view.name,)) if view.name in tables and tables[view.name].options else view
+            for view in views
+        ]
+        return LowRankPlan(network, data, self, seed, infos, tables, views)
+
+    def schemes(self) -> dict[str, Scheme]:
+        """The schemes by name."""
+        settings = self.settings
+        made: list[Scheme] = [
+            SpatialScheme(min(_SPATIAL_CHOICES, settings.choices)),
+            ChannelScheme(settings.solver, settings.ridge, settings.choices),
+        ]
+        return {scheme.name: scheme for scheme in made}
+
+    def _fitted(self, info: LayerInfo, statistics: Statistics, schemes: dict[str, Scheme]) -> OptionTable:
+        """The named scheme where it applies, `channel` where it does not; with `auto` all that apply."""
+        wanted = self.settings.scheme
+        names = [name for name, scheme in schemes.items() if scheme.applies(info)]
+        if wanted != "auto":
+            names = [wanted if wanted in names else "channel"]
+        return OptionTable.of(info, {name: schemes[name].fit(info, statistics) for name in names})

@@ -1,0 +1,153 @@
+"""The plan of `lowrank`: one variable per layer; candidates are slices of the cached fits, the final network is refitted in
+order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from amc_lowrank._options import Option, Statistics
+from amc_plugins.compression import (
+    Calibration,
+    Candidate,
+    CompressionResult,
+    Divergence,
+    LayerResult,
+    LayerView,
+    Moments,
+    Plan,
+    Target,
+    Variable,
+    linear_map,
+    match_responses,
+    refit_sequentially,
+)
+from amc_plugins.graph import ReconstructedNetwork, replace_all
+from amc_plugins.plugin import SettingsError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from amc_lowrank._layers import LayerInfo
+    from amc_lowrank._lowrank import LowRank
+    from amc_lowrank._tables import OptionTable
+
+__all__ = ["LowRankPlan"]
+
+_log = logging.getLogger(__name__)
+_JUDGED = 1024
+"""Samples on which two forms of a network are compared."""
+
+
+@dataclass
+class LowRankPlan(Plan):
+    """Every decomposable layer fitted for all its options."""
+
+    network: ReconstructedNetwork
+    calibration: Calibration
+    compressor: LowRank
+    seed: int
+    infos: list[LayerInfo]
+    tables: dict[str, OptionTable]
+    layers: list[LayerView]
+
+    def __post_init__(self) -> None:
+        self._infos = {info.name: info for info in self.infos}
+        self.variables: list[Variable] = [
+            self.tables[info.name].variable(info) for info in self.infos if self.tables[info.name].options
+        ]
+        self._names = [variable.name for variable in self.variables]
+        self._total = sum(view.macs for view in self.layers)
+
+    def macs(self, candidate: Mapping[str, int]) -> int:
+        return self._total - sum(self._infos[name].macs - option.macs for name, option in self.chosen(candidate).items())
+
+    def value(self, variable: Variable, ratio: float) -> int:
+        """The best value whose MACs are at most `1 - ratio` of the layer's; the smallest one if none is."""
+        most = (1.0 - ratio) * self._infos[variable.name].macs
+        fitting = [value for value, option in self.tables[variable.name].options.items() if option.macs <= most]
+        return max(fitting, default=variable.choices[0])
+
+    def chosen(self, candidate: Mapping[str, int]) -> dict[str, Option]:
+        """The options of the layers that a candidate decomposes.
+
+        Raises:
+            SettingsError: a variable is missing or unknown, or a value is not admissible.
+        """
+        if set(candidate) != set(self._names):
+            raise SettingsError(f"a candidate of this plan has the variables {self._names}; given were {list(candidate)}")
+        found: dict[str, Option] = {}
+        for name in self._names:
+            table, value = self.tables[name], candidate[name]
+            if value != table.full:
+                if value not in table.options:
+                    raise SettingsError(f"`{name}` can be {[*table.options, table.full]} ({table.unit}); given was {value}")
+                found[name] = table.options[value]
+        return found
+
+    def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        assembled = self.network.clone()
+        replace_all(
+            assembled,
+            {
+                name: [(self._infos[name].op, module) for module in self.tables[name].chain(self._infos[name], candidate[name])]
+                for name in self.chosen(candidate)
+            },
+        )
+        return assembled
+
+    def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
+        chosen = self.chosen(candidate)
+        network = self.assemble(candidate)
+        errors = {name: option.error for name, option in chosen.items()}
+        if refit and chosen:
+            errors = self._refit(network, chosen)
+            if self.compressor.settings.norm_update:
+                network = self._matched(network, chosen)
+        results = []
+        for view in self.layers:
+            option = chosen.get(view.name)
+            words = "" if option is None else option.words
+            results.append(
+                LayerResult(view.name, view.macs, view.macs if option is None else option.macs, errors.get(view.name), words)
+            )
+        return CompressionResult(network, Candidate(candidate), self._total, self.macs(candidate), results)
+
+    def _refit(self, network: ReconstructedNetwork, chosen: Mapping[str, Option]) -> dict[str, float]:
+        """Every chain fitted to the original's response, on the input that the chains before it make."""
+        schemes = self.compressor.schemes()
+        errors: dict[str, float] = {}
+        layer_of = {f"{name}.0": name for name in chosen}
+
+        def fit(first: str, moments: Moments) -> dict[str, nn.Module]:
+            name = layer_of[first]
+            option = chosen[name]
+            scheme, fitted = schemes[option.scheme], self.tables[name].fits[option.scheme]
+            modules, errors[name] = scheme.refit(self._infos[name], fitted, option, Statistics.of(moments))
+            return {f"{name}.{index}": module for index, module in enumerate(modules)}
+
+        targets = {
+            first: Target(self._infos[name].value, geometry=linear_map(self.network, name)) for first, name in layer_of.items()
+        }
+        settings = self.compressor.settings
+        refit_sequentially(
+            self.network, network, self.calibration, targets, fit, per_sample=settings.sampled_pixels_per_img, seed=self.seed
+        )
+        return errors
+
+    def _matched(self, network: ReconstructedNetwork, chosen: Mapping[str, Option]) -> ReconstructedNetwork:
+        """Means and variances of the chains' responses matched, if that brings the outputs nearer to the original's."""
+        matched = network.clone()
+        targets = {
+            node.layer: node.outputs[0]
+            for node in network.graph.nodes
+            if node.outputs[0] in {self._infos[name].value for name in chosen}
+        }
+        samples = self.calibration.subset(_JUDGED)
+        match_responses(self.network, matched, samples, targets)
+        divergence = Divergence(self.network, samples)
+        before, after = divergence(network), divergence(matched)
+        _log.info("matching means and variances: divergence of the outputs %.3g -> %.3g", before, after)
+        return matched if after < before else network

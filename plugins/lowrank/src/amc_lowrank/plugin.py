@@ -1,0 +1,63 @@
+"""Declares the compressor `lowrank`. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from amc_plugins.plugin import CompressorSpec, Settings, hookimpl
+
+__all__ = ["LowRankSettings"]
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class LowRankSettings(Settings):
+    """Settings of `lowrank`. Names of the source system where it has them."""
+
+    not_implemented: ClassVar[frozenset[str]] = frozenset(
+        {"accuracy_first", "accuracy_threshold", "checkpointfolder", "drawgraph", "nonlinear_case"}
+    )
+
+    trainset_ratio: float = Field(1.0, gt=0.0, le=1.0, description="share of the calibration data to use")
+    sampled_pixels_per_img: int | None = Field(
+        None, ge=1, description="output positions sampled per image and layer; by default as many as the layer's fit needs"
+    )
+    compress_ratio: Share | dict[str, Share] | None = Field(
+        None, description="share of the MACs to remove from each layer, or by layer name or glob"
+    )
+    scheme: Literal["auto", "spatial", "channel", "tucker2"] = Field(
+        "auto",
+        description="spatial: k x 1 and 1 x k; channel: k x k with fewer filters and 1 x 1; tucker2: 1 x 1, k x k, 1 x 1; "
+        "auto: per layer and rank what has the least error for its MACs. 1 x 1 convolutions and linear layers become two "
+        "factors in each",
+    )
+    solver: Literal["rrr", "gsvd", "svd"] = Field(
+        "rrr",
+        description="of `channel`: reduced-rank regression with free first filters; the source system's asymmetric GSVD of the "
+        "responses (first filters span the given ones); or their principal components",
+    )
+    choices: int = Field(48, ge=2, le=256, description="ranks per layer and scheme to choose from")
+    ridge: float = Field(1e-6, ge=0.0, description="damping of the least-squares fits, relative to the mean input variance")
+    norm_update: bool = Field(
+        True, description="after the refit, match means and variances of responses where that brings the outputs nearer"
+    )
+    nonlinear_case: bool = Field(False, description="fit through the ReLU or ReLU6 that follows a layer")
+    checkpointfolder: Path | None = Field(None, description="folder for layers that are finished")
+    accuracy_first: bool = Field(False, description="choose the ratios by accuracy")
+    accuracy_threshold: float = Field(0.0, ge=0.0, description="the accuracy to stay above")
+    drawgraph: bool = Field(False, description="draw the compressed network")
+
+
+@hookimpl
+def amc_compressors() -> Iterator[CompressorSpec]:
+    yield CompressorSpec(
+        name="lowrank",
+        summary="low-rank decomposition fitted on calibration data",
+        api=(1, 0),
+        target="amc_lowrank._lowrank:LowRank",
+        settings=LowRankSettings,
+    )
