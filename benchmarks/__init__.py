@@ -1,0 +1,1 @@
+"""What the compressors reach on three small networks: `python -m benchmarks.compression`. See README.md."""
