@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from amc_pruning._problems import Consumer, Problem, factor
+from amc_pruning._problems import Consumer, Problem, factor, threads_for
 
 __all__ = ["Fitted", "NestedFit", "fit_kept", "nested_fit", "relative_error", "removed_bias"]
 
@@ -47,7 +47,9 @@ def nested_fit(consumer: Consumer, order: Tensor, counts: Sequence[int], dtype: 
     total = 0.0
     for problem in consumer.problems():
         total = problem.total
-        for index, (weight, energy) in enumerate(_nested(problem, order, counts)):
+        with threads_for(len(problem.gram)):
+            found = _nested(problem, order, counts)
+        for index, (weight, energy) in enumerate(found):
             weights[index].append(weight.to(dtype))
             explained[index] += energy
     fits = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from amc_pruning._problems import Problem, inverse_spd
+from amc_pruning._problems import Problem, inverse_spd, threads_for
 
 __all__ = ["Elimination", "eliminate"]
 
@@ -104,18 +104,24 @@ def eliminate(problems: list[tuple[Problem, float]], ids: Tensor, keep: int) -> 
 
     Returns: indices into `ids`.
     """
-    states = [Elimination(problem, ids, share) for problem, share in problems]
+    states = []
+    for problem, share in problems:
+        with threads_for(len(problem.gram)):
+            states.append(Elimination(problem, ids, share))
     alive = torch.ones(len(ids), dtype=torch.bool)
     order: list[int] = []
     while int(alive.sum()) > keep:
-        costs = torch.zeros(len(ids), dtype=torch.float64)
+        with threads_for(0):  # the products of one step are small
+            costs = torch.zeros(len(ids), dtype=torch.float64)
+            for state in states:
+                costs += state.costs().cpu()
+            costs[~alive] = torch.inf
+            channel = int(costs.argmin())
+            alive[channel] = False
+            order.append(channel)
+            for state in states:
+                state.remove(channel)
         for state in states:
-            costs += state.costs().cpu()
-        costs[~alive] = torch.inf
-        channel = int(costs.argmin())
-        alive[channel] = False
-        order.append(channel)
-        for state in states:
-            state.remove(channel)
-            state.settle(alive)
+            with threads_for(len(state.weights)):
+                state.settle(alive)
     return order

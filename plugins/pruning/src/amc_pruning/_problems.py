@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,17 @@ from amc_plugins.plugin import GraphError
 if TYPE_CHECKING:
     from amc_plugins.compression import LayerMoments
 
-__all__ = ["Consumer", "Problem", "factor", "following_norm", "inverse_spd", "norm_module", "norm_scale", "ridge_of"]
+__all__ = [
+    "Consumer",
+    "Problem",
+    "factor",
+    "following_norm",
+    "inverse_spd",
+    "norm_module",
+    "norm_scale",
+    "ridge_of",
+    "threads_for",
+]
 
 
 @dataclass
@@ -142,3 +154,14 @@ def factor(matrix: Tensor, damping: float) -> Tensor:
             return lower
         damping *= 100
     raise ArithmeticError("a moment matrix is not positive semidefinite: it holds values that are not finite")
+
+
+@contextmanager
+def threads_for(size: int) -> Iterator[None]:
+    """One thread inside for matrices of less than 4000 rows: on busy cores threads wait for each other ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if size >= 4000 else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
