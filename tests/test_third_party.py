@@ -1,0 +1,120 @@
+"""A distribution from outside the repository has exactly the powers of a built-in one; and a built-in one can be absent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+OUTSIDE = Path(__file__).parent / "fixtures" / "outside" / "acme"
+SITE = Path(sysconfig.get_path("purelib"))
+
+MODEL = """
+import torch
+from torch import nn
+from acme_amc.layers import Mish2, Scale
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), Scale(8), Mish2(1.5), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    )
+
+def data():
+    return [torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))]
+"""
+
+
+def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(python), "-m", "amc_plugins", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that sees this one's packages, with the outside distribution installed by pip."""
+    folder = tmp_path_factory.mktemp("outside")
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / "bin" / "python"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    own = folder / "venv" / "lib" / version / "site-packages"
+    (own / "parent.pth").write_text(f"import site; site.addsitedir({str(SITE)!r})\n")
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "--no-build-isolation", "--no-deps"]
+    subprocess.run([*install, "--no-index", str(OUTSIDE)], check=True, capture_output=True, timeout=300)
+    (folder / "model.py").write_text(MODEL)
+    return python
+
+
+def test_it_is_listed_with_its_distribution(environment: Path) -> None:
+    listed = run(environment, "plugins", "list", "--json", folder=environment.parents[2])
+    assert listed.returncode == 0, listed.stderr
+    ours = {one["name"]: one for one in json.loads(listed.stdout)["plugins"] if one["distribution"] == "acme-amc"}
+    assert set(ours) == {"keep-first", "acme_scale", "mish2"}
+    assert all(one["version"] == "2.5.0" and one["status"] == "available" for one in ours.values())
+
+
+def test_its_compressor_and_its_ops_work_on_the_command_line(environment: Path) -> None:
+    folder = environment.parents[2]
+    target = ["model.py:network", "keep-first", "--input", "1x3x8x8", "--calibration", "model.py:data"]
+    made = run(environment, "compress", *target, "--total", "0.5", "-o", "small.json", folder=folder)
+    assert made.returncode == 0, made.stderr
+    assert "opaque" not in made.stderr
+    profile = run(environment, "profile", "small.json", "--json", folder=folder)
+    assert profile.returncode == 0, profile.stderr
+    rows = {row["op"] for row in json.loads(profile.stdout)["rows"]}
+    assert {"com.acme.scale", "acme_amc.mish2"} <= rows
+
+
+def test_its_settings_are_shown_and_checked(environment: Path) -> None:
+    folder = environment.parents[2]
+    shown = run(environment, "plugins", "show", "keep-first", folder=folder)
+    assert shown.returncode == 0 and "least" in shown.stdout and "channels that every group keeps" in shown.stdout
+    target = ["model.py:network", "keep-first", "--input", "1x3x8x8", "--calibration", "model.py:data", "--total", "0.5"]
+    refused = run(environment, "compress", *target, "--set", "leastt=2", "-o", "x.json", folder=folder)
+    assert refused.returncode == 2 and "did you mean `least`" in refused.stderr
+
+
+WITHOUT = """
+import site, sys
+site.addsitedir(sys.argv.pop(1))
+from amc_plugins.cli.app import main
+main()
+"""
+
+
+def without(distribution: str, folder: Path) -> Path:
+    """A site folder with everything that is installed here but one distribution."""
+    folder.mkdir()
+    package = distribution.replace("-", "_")
+    for entry in SITE.iterdir():
+        if package not in entry.name:
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def test_a_built_in_distribution_can_be_absent(tmp_path: Path) -> None:
+    site = without("amc-lowrank", tmp_path / "site")
+
+    def amc(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", "-c", WITHOUT, str(site), *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+
+    listed = amc("plugins", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    names = {one["name"] for one in json.loads(listed.stdout)["plugins"]}
+    assert "pruning" in names and "lowrank" not in names
+    (tmp_path / "model.py").write_text(
+        MODEL.replace("from acme_amc.layers import Mish2, Scale", "").replace("Scale(8), Mish2(1.5), ", "")
+    )
+    common = ["--input", "1x3x8x8", "--calibration", "model.py:data", "--total", "0.3"]
+    asked = amc("compress", "model.py:network", "lowrank", *common, "-o", "small.json")
+    assert asked.returncode == 2
+    assert "pip install amc-lowrank" in asked.stderr
+    worked = amc("compress", "model.py:network", "pruning", *common, "-o", "small.json")
+    assert worked.returncode == 0, worked.stderr
+    assert (tmp_path / "small.json").is_file()
