@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from amc_pruning._cost import CandidateCost
 from amc_pruning._install import install, linear_of
+from amc_pruning._parts import admissible_counts
 from amc_pruning._plan import PruningPlan
-from amc_pruning._pruning import admissible_counts
 from torch import Tensor, nn
 
 import amc_plugins as amc
@@ -268,6 +268,35 @@ def test_every_layer_says_what_applies_or_why_not(plans: Plans) -> None:
     skipping = prepared(captured(Residual), shared_inputs="skip")
     assert "stem" not in {variable.name for variable in skipping.variables}
     assert "shared_inputs" in str({view.name: view for view in skipping.layers}["a1"].why_not)
+
+
+def test_samplers_leave_the_shared_map_whole() -> None:
+    network = captured(Residual, double=True)
+    plan = prepared(network, shared_inputs="sample")
+    assert {"a1.sampler", "b1.sampler", "last.sampler", "a1", "b1", "last"} == {one.name for one in plan.variables}
+    candidate = plan.full.replaced(**{"a1.sampler": 5, "b1.sampler": 3, "a1": 6})
+    smaller = plan.assemble(candidate)
+    assert plan.macs(candidate) == profile(smaller).total_macs < plan.macs(plan.full)
+    assert [smaller.layer(name).out_channels for name in ("stem", "a2", "b2")] == [8, 8, 8]
+    assert (smaller.layer("a1").in_channels, smaller.layer("b1").in_channels, smaller.layer("last").in_channels) == (5, 3, 8)
+    result = plan.apply(candidate)
+    assert smaller.layer("a1.sampler").index.tolist() == result.kept["a1"]
+    assert "8 -> 3 input channels (sampled)" in {layer.change for layer in result.layers}
+    x = images(100, 4).double()
+    with torch.no_grad():
+        expected, once, final = network(x), smaller(x), result.network(x)
+        zeroed = network.clone()
+        gone = torch.tensor([i for i in range(8) if i not in result.kept["b1"]])
+        fitted = plan.fits(candidate)["b1"]
+        weight = torch.zeros(12, 8, 9, dtype=torch.float64)
+        weight[:, result.kept["b1"]] = fitted.weight.reshape(12, 3, 9)
+        install(zeroed, "b1", weight.flatten(1), fitted.bias)
+        alone = plan.assemble(plan.full.replaced(**{"b1.sampler": 3}))
+        assert torch.allclose(alone(x), zeroed(x), rtol=0, atol=1e-10)
+    assert len(gone) == 5
+    assert (final - expected).square().mean() < (once - expected).square().mean() < expected.var()
+    target = plan.candidate(total=0.5)
+    assert 0.5 <= plan.removed(target) <= 0.52
 
 
 def test_dead_channels_go_first_and_for_nothing() -> None:

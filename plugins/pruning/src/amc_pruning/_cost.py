@@ -8,9 +8,34 @@ import numpy as np
 
 from amc_plugins.compression import ShrinkCost, Variable
 
-__all__ = ["CandidateCost"]
+__all__ = ["CandidateCost", "ExactCost"]
 
 _PROBES = 8
+
+
+class ExactCost:
+    """`ShrinkCost` with samplers: a layer that reads k of its c input channels costs k / c.
+
+    Args:
+        cost: of removing channels from the network.
+        sampled: variable name to (node name, c) of the layers that may have a sampler.
+    """
+
+    def __init__(self, cost: ShrinkCost, sampled: Mapping[str, tuple[str, int]]) -> None:
+        self._cost = cost
+        self._sampled = dict(sampled)
+
+    def layer_macs(self, kept: Mapping[str, int]) -> dict[str, int]:
+        """MACs by node name; variables left out are whole."""
+        found = self._cost.layer_macs({name: count for name, count in kept.items() if name not in self._sampled})
+        for name, (node, width) in self._sampled.items():
+            if name in kept:
+                found[node] = found[node] * kept[name] // width
+        return found
+
+    def macs(self, kept: Mapping[str, int]) -> int:
+        """Total MACs of one sample."""
+        return sum(self.layer_macs(kept).values())
 
 
 class CandidateCost:
@@ -21,7 +46,7 @@ class CandidateCost:
     counted exactly instead.
     """
 
-    def __init__(self, cost: ShrinkCost, variables: Sequence[Variable]) -> None:
+    def __init__(self, cost: ExactCost, variables: Sequence[Variable]) -> None:
         self.exact = cost
         self._names = [variable.name for variable in variables]
         self._full = np.array([variable.full for variable in variables], dtype=np.float64)

@@ -21,11 +21,13 @@ from amc_plugins.compression import (
     Plan,
     Variable,
 )
+from amc_plugins.graph import insert_before
 from amc_plugins.plugin import SettingsError
 from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
 from amc_pruning._install import finish, install
 from amc_pruning._refit import refit as refit_network
+from amc_pruning._sampler import PruningSampler
 
 if TYPE_CHECKING:
     from amc_plugins.graph import ChannelMap, ReconstructedNetwork
@@ -58,6 +60,8 @@ class PruningPlan(Plan):
     """Per consumer of one variable: the variable, and the weights per choice."""
     joint: dict[str, tuple[tuple[str, ...], Consumer]]
     """Per consumer of several variables: them, and its moments."""
+    sampled: dict[str, str]
+    """Per variable that is the width of a sampler: the layer that reads it."""
     cost: CandidateCost
     _solved: dict[tuple[str, tuple[int, ...]], Fitted] = field(default_factory=dict)
     _by_name: dict[str, Variable] = field(default_factory=dict)
@@ -78,13 +82,13 @@ class PruningPlan(Plan):
         return min((choice for choice in variable.choices if choice >= wanted), default=variable.full)
 
     def removed_ids(self, candidate: Mapping[str, int]) -> Tensor:
-        """The channel ids that a candidate removes, ascending.
+        """The channel ids that a candidate removes from the network, ascending; what samplers leave out stays in it.
 
         Raises:
             SettingsError: a variable is missing or unknown, or a count is not admissible.
         """
         self._check(candidate)
-        parts = [self.orders[name][count:] for name, count in candidate.items()]
+        parts = [self.orders[name][count:] for name, count in candidate.items() if name not in self.sampled]
         return torch.cat([torch.zeros(0, dtype=torch.long), *parts]).sort().values
 
     def _check(self, candidate: Mapping[str, int]) -> None:
@@ -118,13 +122,25 @@ class PruningPlan(Plan):
     def _with_biases(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
         """The candidate's network with every constant in a bias of its layer."""
         removed = self.removed_ids(candidate)
-        if not len(removed):
-            return self.network.clone()
-        smaller = self.channels.shrink(removed)
+        smaller = self.channels.shrink(removed) if len(removed) else self.network.clone()
+        sampled = self._sampled_positions(candidate)
         for layer, fitted in self.fits(candidate).items():
             rows = (~torch.isin(self.channels.outputs[layer], removed)).nonzero().flatten()
             install(smaller, layer, fitted.weight[rows], fitted.bias[rows])
+            if layer in sampled:
+                sampler = PruningSampler(len(self.channels.inputs[layer]), sampled[layer])
+                sampler.to(smaller.layer(layer).get_parameter("weight").device)
+                insert_before(smaller, smaller.nodes_of(layer)[0].name, 0, "vn.pruning_sampler", sampler, f"{layer}.sampler")
         return smaller
+
+    def _sampled_positions(self, candidate: Mapping[str, int]) -> dict[str, Tensor]:
+        """Per layer that gets a sampler: the positions of its input that it reads."""
+        found = {}
+        for name, layer in self.sampled.items():
+            if candidate[name] != self._by_name[name].full:
+                gone = self.orders[name][candidate[name] :]
+                found[layer] = (~torch.isin(self.channels.inputs[layer], gone)).nonzero().flatten()
+        return found
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
         pruned = self._with_biases(candidate)
@@ -150,13 +166,14 @@ class PruningPlan(Plan):
             for layer, ids in self.channels.inputs.items()
             if bool(torch.isin(ids, removed).any())
         }
+        kept |= {layer: positions.tolist() for layer, positions in self._sampled_positions(candidate).items()}
         results = [
             LayerResult(
                 view.name,
                 sum(before.get(node.name, 0) for node in self.network.nodes_of(view.name)),
                 sum(after.get(node.name, 0) for node in self.network.nodes_of(view.name)),
                 errors.get(view.name),
-                self._change(view.name, removed),
+                self._change(view.name, removed, kept),
             )
             for view in self.layers
         ]
@@ -171,12 +188,15 @@ class PruningPlan(Plan):
         _, consumer = self.joint[layer]
         return relative_error(consumer, self.fits(candidate)[layer], self.removed_ids(candidate))
 
-    def _change(self, layer: str, removed: Tensor) -> str:
+    def _change(self, layer: str, removed: Tensor, kept: Mapping[str, list[int]]) -> str:
         parts = []
-        for ids, side in ((self.channels.inputs.get(layer), "input"), (self.channels.outputs.get(layer), "output")):
-            left = len(ids) - int(torch.isin(ids, removed).sum()) if ids is not None else 0
-            if ids is not None and left < len(ids):
-                parts.append(f"{len(ids)} -> {left} {side} channels")
+        if layer in kept:
+            how = " (sampled)" if layer in self.sampled.values() else ""
+            parts.append(f"{len(self.channels.inputs[layer])} -> {len(kept[layer])} input channels{how}")
+        made = self.channels.outputs.get(layer)
+        left = 0 if made is None else int((~torch.isin(made, removed)).sum())
+        if made is not None and left < len(made):
+            parts.append(f"{len(made)} -> {left} output channels")
         return ", ".join(parts)
 
     def _write(self, candidate: Mapping[str, int], kept: Mapping[str, list[int]]) -> None:

@@ -37,9 +37,10 @@ class PruningSettings(Settings):
     )
     round_to: int = Field(1, ge=1, description="kept channels are a multiple of this (a group's full width stays possible)")
     keep_at_least: float = Field(0.1, gt=0.0, le=1.0, description="share of a group's channels that always stays, at least one")
-    shared_inputs: Literal["couple", "skip"] = Field(
+    shared_inputs: Literal["couple", "sample", "skip"] = Field(
         "couple",
-        description="channels that several layers make together (a residual stage): prune them in all of these, or leave them",
+        description="channels that several layers make together (a residual stage): prune them in all of these, let each "
+        "reader sample fewer of them, or leave them",
     )
     ridge: float = Field(1e-6, ge=0.0, description="damping of the least-squares fits, relative to the mean input variance")
     norm_update: bool = Field(
