@@ -203,6 +203,27 @@ def test_reused_layers_stay_shared() -> None:
     assert [spec.name for spec in document.tensors] == ["conv/weight", "conv/bias", "offset/value"]
 
 
+class Tied(nn.Module):
+    """An encoder and a decoder with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Linear(6, 6)
+        self.decode = nn.Linear(6, 6, bias=False)
+        self.decode.weight = self.encode.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(F.relu(self.encode(x)))
+
+
+def test_weights_that_layers_share_stay_shared() -> None:
+    model = Tied().eval()
+    network = capture(model, torch.rand(2, 6))
+    assert network.layer("decode").weight is network.layer("encode").weight
+    assert network.layer("decode").weight is not model.encode.weight
+    assert [spec.name for spec in describe(network).tensors] == ["encode/weight", "encode/bias"]
+
+
 def test_the_boundary_form_records_the_users_own_call() -> None:
     model = randomized(SmallResNet())
     x = torch.rand(2, 3, 8, 8)

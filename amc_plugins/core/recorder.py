@@ -78,6 +78,7 @@ class Recorder(TorchFunctionMode):
         self._constants: dict[int, tuple[str, Tensor]] = {}
         self._names = Names()
         self._layers: dict[int, str] = {}
+        self._copies: dict[int, nn.Parameter] = {}
         self._leaf: nn.Module | None = None
         self._active = False
         self._busy = False  # the recorder itself is using tensors: not part of the network
@@ -157,8 +158,16 @@ class Recorder(TorchFunctionMode):
         except Declined as reason:
             self._record_opaque(layer, without_hooks(copy.deepcopy(module)), target, (args, kwargs), output, (), str(reason))
             return
+        self._tie(module, made)
         self.recording.modules[layer] = made
         self._add(layer, layer, handler, call, output)
+
+    def _tie(self, original: nn.Module, made: nn.Module) -> None:
+        """Parameters that the user's layers share stay shared between their copies."""
+        theirs = dict(original.named_parameters(recurse=False))
+        for name, parameter in list(made.named_parameters(recurse=False)):
+            if name in theirs and theirs[name].shape == parameter.shape:
+                setattr(made, name, self._copies.setdefault(id(theirs[name]), parameter))
 
     # --- functions ---
 
