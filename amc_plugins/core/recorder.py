@@ -21,7 +21,7 @@ from amc_plugins.core.intrinsics import CONSTANT, INT, OPAQUE, SIZE, Constant, I
 from amc_plugins.core.names import Names
 from amc_plugins.core.plain_layers import without_hooks
 from amc_plugins.core.source_lines import shortest_handler, user_line
-from amc_plugins.core.structure import argument_names, leaves, map_leaves, tensors_in, to_tree
+from amc_plugins.core.structure import among, argument_names, leaves, map_leaves, tensors_in, to_tree
 from amc_plugins.core.tracing import TracedInt, TracedSize
 from amc_plugins.handlers import Call, Declined, LayerHandler, Value
 
@@ -196,9 +196,9 @@ class Recorder(TorchFunctionMode):
     def _record_function(self, func: Any, name: str, arguments: Any, result: Any, changed: list[Tensor]) -> None:
         handler = self.claims.for_function(name)
         outputs = tensors_in(result)
-        lost = [tensor for tensor in changed if not _among(tensor, outputs)]
+        lost = [tensor for tensor in changed if not among(tensor, outputs)]
         if handler is None:
-            if not changed and all(_among(one, tensors_in(arguments)) for one in outputs):
+            if not changed and all(among(one, tensors_in(arguments)) for one in outputs):
                 return  # it gave back what it was given: a conversion to what it already is
             short, why = name.rpartition(".")[2].strip("_") or "op", "there is no handler for it"
         else:
@@ -215,7 +215,7 @@ class Recorder(TorchFunctionMode):
                     self._add(layer, layer, handler, call, result)
                     return
         places = [one for one in leaves(arguments) if isinstance(one, Tensor | TracedInt)]
-        mutated = tuple(index for index, one in enumerate(places) if _among(one, changed))
+        mutated = tuple(index for index, one in enumerate(places) if among(one, changed))
         self._record_opaque(self._names.numbered(short), func, name, arguments, [*outputs, *lost], mutated, why)
 
     def _record_opaque(
@@ -391,10 +391,6 @@ class Recorder(TorchFunctionMode):
             self.recording.values.pop(name, None)
         self._active = False
         self.done = True
-
-
-def _among(item: Any, tensors: list[Tensor]) -> bool:
-    return any(item is one for one in tensors)
 
 
 def _version(tensor: Tensor) -> int:

@@ -30,10 +30,11 @@ def shrink(channels: ChannelMap, removed: Tensor) -> ReconstructedNetwork:
     kept = kept_values(channels, removed)
     network = channels.network
     layers: dict[str, nn.Module] = {}
+    memo: dict[int, object] = {}  # one for all, so that layers that share a tensor share its copy
     for layer in network.layer_names:
         nodes = network.nodes_of(layer)
         changed = [keep_layer(network, node, kept) for node in nodes if _touched(node, kept)]
-        layers[layer] = copy.deepcopy(changed[0] if changed else network.layer(layer))
+        layers[layer] = copy.deepcopy(changed[0] if changed else network.layer(layer), memo)
     graph = network.graph.model_copy(deep=True)
     for node in graph.nodes:
         if node.op not in (OPAQUE, SIZE, INT) and _touched(node, kept):

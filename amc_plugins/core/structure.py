@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from amc_plugins.core.errors import CaptureError
 from amc_plugins.core.tracing import TracedInt
 
-__all__ = ["argument_names", "leaves", "map_leaves", "tensors_in", "to_tree"]
+__all__ = ["among", "argument_names", "leaves", "map_leaves", "tensors_in", "to_tree"]
 
 
 def map_leaves(item: Any, convert: Callable[[Any], Any]) -> Any:
@@ -44,6 +44,11 @@ def leaves(item: Any) -> Iterator[Any]:
 def tensors_in(item: Any) -> list[Tensor]:
     """The tensors among the leaves, in order."""
     return [one for one in leaves(item) if isinstance(one, Tensor)]
+
+
+def among(item: Any, tensors: list[Tensor]) -> bool:
+    """Whether `item` is one of `tensors`, by identity."""
+    return any(item is one for one in tensors)
 
 
 def argument_names(model: nn.Module, count: int) -> list[str]:
