@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PruningPlan"]
 
+_REMEMBERED = 256
+"""Solved weights of layers behind concatenations that a plan keeps; the oldest go first."""
 
-@dataclass
+
+@dataclass(eq=False, repr=False)
 class PruningPlan(Plan):
     """Everything about a network's channels that no ratio changes.
 
@@ -108,6 +111,8 @@ class PruningPlan(Plan):
             counts = tuple(candidate[name] for name in names)
             if any(count != self._by_name[name].full for name, count in zip(names, counts, strict=True)):
                 if (layer, counts) not in self._solved:
+                    if len(self._solved) >= _REMEMBERED:
+                        self._solved.pop(next(iter(self._solved)))
                     gone = torch.cat([self.orders[name][count:] for name, count in zip(names, counts, strict=True)])
                     dtype = self.network.layer(layer).get_parameter("weight").dtype
                     self._solved[layer, counts] = fit_kept(consumer, gone, dtype)
