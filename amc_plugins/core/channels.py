@@ -85,11 +85,11 @@ class ChannelMap:
                 return group
         raise GraphError(f"there is no channel group `{name}`; there are {[group.name for group in self.groups]}")
 
-    def shrink(self, removed: Tensor | Sequence[int]) -> ReconstructedNetwork:
+    def shrink(self, removed: Tensor | Sequence[int], *, verify: bool = True) -> ReconstructedNetwork:
         """A new network without the channels in `removed` (ids). See `amc_plugins.core.shrink.shrink`."""
         from amc_plugins.core.shrink import shrink
 
-        return shrink(self, torch.as_tensor(removed, dtype=torch.long))
+        return shrink(self, torch.as_tensor(removed, dtype=torch.long), verify=verify)
 
 
 def compact(ids: Tensor) -> Tensor:

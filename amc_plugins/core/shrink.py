@@ -19,8 +19,11 @@ from amc_plugins.handlers import Kept, Shape
 __all__ = ["keep_layer", "kept_of", "kept_values", "shrink"]
 
 
-def shrink(channels: ChannelMap, removed: Tensor) -> ReconstructedNetwork:
+def shrink(channels: ChannelMap, removed: Tensor, *, verify: bool = True) -> ReconstructedNetwork:
     """A new network without the channels `removed` (ids of `channels`).
+
+    `verify` derives the shapes of the result and compares them with what was expected. A search's inner step may leave it
+    out: a wrong size still fails when the network runs, only later and with torch's words.
 
     Raises:
         GraphError: a channel is pinned (the message has the reasons), a group would lose all its channels, or an op
@@ -32,17 +35,19 @@ def shrink(channels: ChannelMap, removed: Tensor) -> ReconstructedNetwork:
     layers: dict[str, nn.Module] = {}
     memo: dict[int, object] = {}  # one for all, so that layers that share a tensor share its copy
     for layer in network.layer_names:
-        nodes = network.nodes_of(layer)
-        changed = [keep_layer(network, node, kept) for node in nodes if _touched(node, kept)]
-        layers[layer] = copy.deepcopy(changed[0] if changed else network.layer(layer), memo)
+        module = network.layer(layer)
+        changed = [keep_layer(network, node, kept) for node in network.nodes_of(layer) if _touched(node, kept)]
+        smaller = changed[0] if changed else module
+        layers[layer] = copy.deepcopy(module, memo) if smaller is module else smaller
     graph = network.graph.model_copy(deep=True)
     for node in graph.nodes:
         if node.op not in (OPAQUE, SIZE, INT) and _touched(node, kept):
             node.params = plain_params(handler_for(node.op), layers[node.layer])
-    smaller = ReconstructedNetwork(graph, layers)
-    smaller.training = network.training
-    _check(smaller, kept)
-    return smaller
+    shrunk = ReconstructedNetwork(graph, layers)
+    shrunk.training = network.training
+    if verify:
+        _check(shrunk, kept)
+    return shrunk
 
 
 def kept_values(channels: ChannelMap, removed: Tensor) -> dict[str, Kept]:
@@ -101,11 +106,14 @@ def keep_layer(network: ReconstructedNetwork, node: Node, kept: dict[str, Kept])
     if smaller is module:
         return module
     old = module.state_dict(keep_vars=True)
+    owned = {tensor.untyped_storage().data_ptr() for tensor in old.values() if tensor.device.type != "meta"}
     for name, tensor in smaller.state_dict(keep_vars=True).items():
         if name not in old:
             raise PluginError(f"the handler of `{node.op}` kept a tensor `{name}` that `{node.layer}` does not have")
         if tensor.dtype != old[name].dtype or tensor.device != old[name].device:
             tensor.data = tensor.data.to(device=old[name].device, dtype=old[name].dtype)
+        if tensor.device.type != "meta" and tensor.untyped_storage().data_ptr() in owned:
+            tensor.data = tensor.data.clone()  # the smaller network must not share memory with the one it came from
         if isinstance(tensor, nn.Parameter):
             tensor.requires_grad_(old[name].requires_grad)
     return smaller.train(module.training)
