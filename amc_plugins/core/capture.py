@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +91,17 @@ def unwrap(model: nn.Module) -> nn.Module:
             )
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
-        elif isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
-            model = model._orig_mod
+        elif _is_compiled(model):
+            model = cast("Any", model)._orig_mod
         elif isinstance(model, nn.Module):
             return model
         else:
             raise CaptureError(f"a torch.nn.Module is needed, given was a {type(model).__name__}")
+
+
+def _is_compiled(model: Any) -> bool:
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # a second to import, for nothing if nobody compiled
+    return compiler is not None and isinstance(model, compiler.OptimizedModule)
 
 
 @contextmanager
@@ -150,35 +156,65 @@ def _drop_unused(recording: Recording) -> None:
 
 def _verify(network: ReconstructedNetwork, model: nn.Module, recording: Recording) -> None:
     """Same bits on the example and, where the original runs it, on other data in another batch size; then the batch is open."""
-    _compare(network, model, recording.inputs, "the example")
-    second = _another_batch(recording.inputs)
+    first = recording.returned or tensors_in(model(*_copied(recording.inputs)))
+    _compare(network, model, recording.inputs, first, "the example")
+    second = _another_batch(recording.inputs, change=True)
     if second is None:
         return
     try:
-        model(*_copied(second))
+        expected = tensors_in(model(*_copied(second)))
     except Exception as error:  # noqa: BLE001 - the user's own network refuses another batch size: so will the record
         logger.info("the network does not run on another batch size (%s): its batch size stays fixed", error)
         return
     for spec in network.graph.inputs:
         if spec.shape:
             spec.shape[0] = None
-    _compare(network, model, second, "a second batch size")
+    try:
+        _compare(network, model, second, expected, "a second batch size")
+    except CaptureError:
+        if _same_path(model, recording, second):
+            raise
+        # other data took another way through the user's code: the record is of the example's, on which it must hold
+        repeated = _another_batch(recording.inputs, change=False)
+        _compare(network, model, repeated, tensors_in(model(*_copied(repeated))), "a second batch size")
+        why = "control flow depends on the data: the record holds the way that the example took"
+        network.graph.metadata["control_flow"] = why
+        logger.warning("%s", why)
 
 
 def _copied(inputs: Any) -> Any:
     return map_leaves(inputs, lambda item: item.clone() if isinstance(item, Tensor) else item)
 
 
-def _another_batch(inputs: Any) -> Any:
-    """The example and a changed copy of it along the batch; None when the inputs do not share a batch axis."""
+def _another_batch(inputs: Any, change: bool) -> Any:
+    """The example and its first sample again; None when the inputs do not share a batch axis.
+
+    With `change` everything is mirrored and made smaller, so that a value taken from the example's data shows.
+    """
     tensors = tensors_in(inputs)
-    if any(tensor.dim() == 0 for tensor in tensors) or len({tensor.shape[0] for tensor in tensors}) != 1:
+    if any(tensor.dim() == 0 or not len(tensor) for tensor in tensors) or len({len(tensor) for tensor in tensors}) != 1:
         return None
-    return map_leaves(inputs, lambda item: torch.cat([item.flip(-1), item]) if isinstance(item, Tensor) else item)
+
+    def changed(tensor: Tensor) -> Tensor:
+        tensor = torch.cat([tensor, tensor[:1]])
+        if not change:
+            return tensor
+        tensor = tensor.flip(-1) if tensor.dim() > 1 else tensor
+        return tensor * 0.75 if tensor.is_floating_point() else tensor
+
+    return map_leaves(inputs, lambda item: changed(item) if isinstance(item, Tensor) else item)
 
 
-def _compare(network: ReconstructedNetwork, model: nn.Module, inputs: Any, what: str) -> None:
-    expected = tensors_in(model(*_copied(inputs)))
+def _same_path(model: nn.Module, recording: Recording, inputs: Any) -> bool:
+    """Whether the user's code does the same operations for `inputs` as were recorded."""
+    with capturing(model) as boundary:
+        model(*_copied(inputs))
+    again = boundary._recorder.recording
+    _drop_unused(again)
+    return [(node.name, node.op) for node in again.nodes] == [(node.name, node.op) for node in recording.nodes]
+
+
+def _compare(network: ReconstructedNetwork, model: nn.Module, inputs: Any, expected: list[Tensor], what: str) -> None:
     try:
         given = tensors_in(network(*_copied(inputs)))
     except Exception:  # noqa: BLE001 - a record that does not even run: `_first_difference` finds where and says why
@@ -186,7 +222,7 @@ def _compare(network: ReconstructedNetwork, model: nn.Module, inputs: Any, what:
     if len(expected) == len(given) and all(_same(a, b) for a, b in zip(expected, given, strict=True)):
         return
     again = tensors_in(model(*_copied(inputs)))
-    if not all(_same(a, b) for a, b in zip(expected, again, strict=True)):
+    if not (len(expected) == len(again) and all(_same(a, b) for a, b in zip(expected, again, strict=True))):
         raise CaptureError(
             f"the network gives different outputs on {what} each time it runs, in eval mode too: no record can be verified",
             hint="make its forward deterministic in eval mode (random numbers only when self.training)",

@@ -286,11 +286,17 @@ class Step:
     outputs: list[Any]
 
 
-def walk(network: ReconstructedNetwork, inputs: Sequence[Any], around: Callable[[Step], None] | None = None) -> Iterator[Step]:
+def walk(
+    network: ReconstructedNetwork,
+    inputs: Sequence[Any],
+    around: Callable[[Step], None] | None = None,
+    run: Callable[[Step], Any] | None = None,
+) -> Iterator[Step]:
     """Run a network node by node. Yields each node after it ran, with its inputs and outputs.
 
     `around(step)` is called before a node runs (`outputs` empty: it may replace `inputs`). Whoever consumes a step
     may replace its `outputs` before asking for the next one. Values that nothing needs any more are freed.
+    `run(step)` computes in place of the module.
     """
     values: list[Any] = [None] * len(network._slots)
     for tree, given in zip(network._signature, inputs, strict=True):
@@ -300,7 +306,7 @@ def walk(network: ReconstructedNetwork, inputs: Sequence[Any], around: Callable[
         step = Step(node, network.layers[one.key], [values[slot] for slot in one.inputs], symbolic, [])
         if around is not None:
             around(step)
-        result = step.module(*step.inputs, **step.params)
+        result = step.module(*step.inputs, **step.params) if run is None else run(step)
         step.outputs = [result] if len(one.outputs) == 1 else [result[index] for index in range(len(one.outputs))]
         yield step
         for slot, value in zip(one.outputs, step.outputs, strict=True):

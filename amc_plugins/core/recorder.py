@@ -41,6 +41,8 @@ class Recording:
     input_names: list[str] = field(default_factory=list)
     signature: list[Any] = field(default_factory=list)
     outputs: Any = None
+    returned: list[Tensor] = field(default_factory=list)
+    """Copies of the tensors that an original in eval mode returned."""
     values: dict[str, Tensor] = field(default_factory=dict)
     """Recorded tensors by value name, those left out that were changed in place afterwards."""
     opaque: dict[str, str] = field(default_factory=dict)
@@ -386,6 +388,8 @@ class Recorder(TorchFunctionMode):
             return name
 
         self.recording.outputs = to_tree(output, leaf, "output")
+        if not any(module.training for module in self.model.modules()):
+            self.recording.returned = [one.detach().clone() for one in tensors_in(output)]
         changed = [entry.name for entry in self._tracked.values() if entry.version != _version(entry.tensor)]
         for name in changed:
             self.recording.values.pop(name, None)

@@ -13,7 +13,7 @@ from amc_plugins.core.document import Node
 from amc_plugins.core.errors import GraphError, PluginError
 from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
-from amc_plugins.core.shapes import shapes
+from amc_plugins.core.shapes import run_shapes
 from amc_plugins.handlers import Kept, Shape
 
 __all__ = ["keep_layer", "kept_of", "kept_values", "shrink"]
@@ -121,7 +121,7 @@ def keep_layer(network: ReconstructedNetwork, node: Node, kept: dict[str, Kept])
 
 def _check(network: ReconstructedNetwork, kept: dict[str, Kept]) -> None:
     try:
-        found = shapes(network, *network.example_inputs(batch=BATCH))
+        found = run_shapes(network, *network.example_inputs(batch=BATCH))
     except (RuntimeError, ValueError) as error:
         raise PluginError(
             f"the smaller network does not run: {error}", hint="one of its ops' handlers keeps the wrong sizes"

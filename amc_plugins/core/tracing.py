@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["IntRecorder", "TracedInt", "TracedSize"]
+__all__ = ["IntRecorder", "TracedInt", "TracedQuotient", "TracedSize"]
+
+
+_LARGEST_POWER = 8
 
 
 class IntRecorder(Protocol):
@@ -17,9 +20,9 @@ class IntRecorder(Protocol):
 class TracedInt(int):
     """An int whose origin is `source`: a callable that gives the name of its value in the graph (recorded on first use).
 
-    Arithmetic with ints gives traced ints; comparisons and conversions give plain values, as control flow needs them.
-    `int(x)`, float arithmetic and `len()` lose the origin; capture notices when that matters, by running a second
-    batch size.
+    Arithmetic with ints gives traced ints, and so do `math.ceil`, `math.floor` and `math.trunc` of a quotient of ints.
+    Comparisons and conversions give plain values, as control flow needs them. `int(x)`, other float arithmetic and
+    `len()` lose the origin; capture notices when that matters for the batch, by running a second batch size.
     """
 
     recorder: IntRecorder
@@ -69,10 +72,79 @@ class TracedInt(int):
     def __neg__(self) -> Any:
         return self._apply("neg", [self], int.__neg__(self))
 
+    def __truediv__(self, other: Any) -> Any:
+        result = int.__truediv__(self, other)
+        return TracedQuotient(result, self, other) if isinstance(other, int) else result
+
+    def __rtruediv__(self, other: Any) -> Any:
+        result = int.__rtruediv__(self, other)
+        return TracedQuotient(result, other, self) if isinstance(other, int) else result
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __lshift__(self, other: Any) -> Any:
+        return self * (1 << int(other)) if isinstance(other, int) else NotImplemented
+
+    def __rshift__(self, other: Any) -> Any:
+        return self // (1 << int(other)) if isinstance(other, int) else NotImplemented
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        if modulo is not None or not isinstance(other, int) or not 1 <= other <= _LARGEST_POWER:
+            return int.__pow__(self, other, modulo)
+        power: Any = self
+        for _ in range(int(other) - 1):
+            power = power * self
+        return power
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __ceil__(self) -> Any:
+        return self
+
+    def __floor__(self) -> Any:
+        return self
+
+    def __trunc__(self) -> Any:
+        return self
+
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
         return int, (int(self),)
 
     __hash__ = int.__hash__
+
+
+class TracedQuotient(float):
+    """A quotient of ints of which at least one is traced. Rounding it down, up or towards zero gives a traced int again:
+    `math.ceil(height / stride)` stays symbolic, exactly where the float quotient rounds to the same integer.
+    """
+
+    upper: int
+    lower: int
+
+    def __new__(cls, value: float, upper: int, lower: int) -> TracedQuotient:
+        self = super().__new__(cls, value)
+        self.upper, self.lower = upper, lower
+        return self
+
+    def __floor__(self) -> Any:
+        return self._exact(self.upper // self.lower, float.__floor__(self))
+
+    def __ceil__(self) -> Any:
+        return self._exact(-(-self.upper // self.lower), float.__ceil__(self))
+
+    def __trunc__(self) -> Any:
+        return self.__floor__() if self >= 0 else self.__ceil__()
+
+    def _exact(self, traced: Any, rounded: int) -> Any:
+        return traced if traced == rounded else rounded
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (float(self),)
 
 
 class TracedSize(tuple[int, ...]):

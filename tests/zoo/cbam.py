@@ -14,7 +14,9 @@ OTHER_SIZE: int | None = 24
 class ChannelGate(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(channels, channels // 4), nn.ReLU(), nn.Linear(channels // 4, channels))
+        self.mlp = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels, channels // 4), nn.ReLU(), nn.Linear(channels // 4, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         size = (x.size(2), x.size(3))

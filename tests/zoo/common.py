@@ -11,7 +11,7 @@ Norm = nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm
 
 
 def finished(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model in eval mode, every parameter and every statistic drawn from `seed` at a scale that keeps activations near one."""
+    """The model in eval mode, all parameters and statistics drawn from `seed` at a scale that keeps activations near one."""
     generator = torch.Generator().manual_seed(seed)
 
     def spread(tensor: Tensor, low: float, high: float) -> None:

@@ -23,7 +23,7 @@ class Adaptive(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.stem(x))
         steps = 0
-        while x.abs().mean() > 0.05 and steps < 3:  # noqa: PLR1730 - the point of this network
+        while x.abs().mean() > 0.05 and steps < 3:
             x = 0.5 * F.relu(self.refine(x))
             steps += 1
         # as a script does it that has its own idea of what is hard

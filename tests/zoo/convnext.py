@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,7 +68,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, dims[0], 4, 4), LayerNorm(dims[0], True))
         self.stages = nn.ModuleList(nn.Sequential(Block(dim, False), Block(dim, index == 1)) for index, dim in enumerate(dims))
-        self.downs = nn.ModuleList(nn.Sequential(LayerNorm(a, True), nn.Conv2d(a, b, 2, 2)) for a, b in zip(dims, dims[1:], strict=False))
+        self.downs = nn.ModuleList(nn.Sequential(LayerNorm(a, True), nn.Conv2d(a, b, 2, 2)) for a, b in pairwise(dims))
         self.norm = nn.LayerNorm(dims[-1], eps=1e-6)
         self.head = nn.Linear(dims[-1], classes)
 

@@ -53,7 +53,10 @@ class DenseNet(nn.Module):
             width += count * growth
             if index < len(layers) - 1:
                 transition = nn.Sequential(
-                    nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2, 2)
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(inplace=True),
+                    nn.Conv2d(width, width // 2, 1, bias=False),
+                    nn.AvgPool2d(2, 2),
                 )
                 self.features.add_module(f"transition{index + 1}", transition)
                 width //= 2

@@ -16,14 +16,17 @@ OTHER_SIZE: int | None = 41
 class Conv2dSame(nn.Conv2d):
     """Pads to ceil(size / stride), more at the end, as TensorFlow does."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         height, width = input.size()[-2:]
         pads = []
-        for size, kernel, stride in ((width, self.kernel_size[1], self.stride[1]), (height, self.kernel_size[0], self.stride[0])):
+        for size, kernel, stride in (
+            (width, self.kernel_size[1], self.stride[1]),
+            (height, self.kernel_size[0], self.stride[0]),
+        ):
             total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
         if any(pads):
-            input = F.pad(input, pads)  # noqa: A001
+            input = F.pad(input, pads)
         return F.conv2d(input, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 

@@ -34,9 +34,7 @@ class RegNet(nn.Module):
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.stem = nn.Sequential(conv_bn(3, 8, 3, 2), nn.ReLU(inplace=True))
-        self.trunk_output = nn.Sequential(
-            YBlock(8, 16, 2, 4), YBlock(16, 16, 1, 4), YBlock(16, 32, 2, 4), YBlock(32, 32, 1, 8)
-        )
+        self.trunk_output = nn.Sequential(YBlock(8, 16, 2, 4), YBlock(16, 16, 1, 4), YBlock(16, 32, 2, 4), YBlock(32, 32, 1, 8))
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(32, classes)
 

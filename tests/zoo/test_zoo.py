@@ -1,4 +1,4 @@
-"""Every network of the zoo: captured bit by bit, rebuilt from its document, grouped, priced, and halved by removing channels."""
+"""Every network of the zoo: captured bit by bit, rebuilt from its document, grouped, priced, halved by removing channels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import tests.zoo
+from amc_plugins.core.shapes import run_shapes
 from amc_plugins.core.structure import tensors_in
-from amc_plugins.graph import ChannelMap, ReconstructedNetwork, ShrinkCost, capture, channel_map, profile
+from amc_plugins.graph import ChannelMap, ReconstructedNetwork, ShrinkCost, capture, channel_map, profile, shapes
 from amc_plugins.testing import assert_masked_equals_shrunk, assert_rebuilds, random_removal
 
 NETWORKS = sorted(
@@ -27,7 +28,7 @@ OUTPUT = "an output of the network"
 
 
 class Expected(NamedTuple):
-    """What is special about a network: groups that must stay whole (name or pattern: part of a reason), ops without a handler."""
+    """Of one network: groups that must stay whole (pattern of names: part of a reason), and ops without a handler."""
 
     pinned: dict[str, str] = {}
     opaque: tuple[str, ...] = ()
@@ -158,6 +159,7 @@ def test_macs_are_half_of_torchs_flops(name: str) -> None:
         model(*inputs)
     counted = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
     layers = sum(flops for op, flops in counted.items() if op in ("aten.convolution", "aten.addmm", "aten.mm"))
+    assert shapes(network, *inputs) == run_shapes(network, *inputs)
     found = profile(network, *inputs)
     unknown = sum(row.macs is None for row in found.rows)
     assert unknown == len(opaque(network))

@@ -34,7 +34,9 @@ class UNet(nn.Module):
         self.downs = nn.ModuleList([DoubleConv(a, b) for a, b in zip([3, *widths], widths, strict=False)])
         self.bottom = DoubleConv(widths[-1], 8 * width)
         self.upconv = nn.ConvTranspose2d(8 * width, 4 * width, 2, 2)
-        self.ups = nn.ModuleList([DoubleConv(8 * width, 4 * width), DoubleConv(6 * width, 2 * width), DoubleConv(3 * width, width)])
+        self.ups = nn.ModuleList(
+            [DoubleConv(8 * width, 4 * width), DoubleConv(6 * width, 2 * width), DoubleConv(3 * width, width)]
+        )
         self.head = nn.Conv2d(width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
