@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from amc_plugins.core.describe import plain_params
-from amc_plugins.core.document import Document, Node
+from amc_plugins.core.document import Document, Node, refs_in
 from amc_plugins.core.errors import GraphError
 from amc_plugins.core.network import ReconstructedNetwork, handler_for, layer_key
 from amc_plugins.core.shapes import shapes
@@ -34,10 +34,12 @@ def set_layer(network: ReconstructedNetwork, layer: str, module: nn.Module) -> N
     """Put another module of the same op in a layer's place; its nodes' parameters follow."""
     nodes = network.nodes_of(layer)
     params = plain_params(handler_for(nodes[0].op), module)
+    symbolic = any(node.symbols for node in nodes) or any(refs_in(params))
     network.layers[layer_key(layer)] = module.train(network.layer(layer).training)
     for node in nodes:
         node.params = dict(params)
-    network.recompile()
+    if symbolic:  # else the schedule is what it was
+        network.recompile()
 
 
 def replace(network: ReconstructedNetwork, layer: str, replacements: Sequence[tuple[str, nn.Module]]) -> list[str]:

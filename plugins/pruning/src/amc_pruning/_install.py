@@ -15,7 +15,7 @@ from amc_pruning._problems import following_norm, norm_module
 if TYPE_CHECKING:
     from amc_plugins.handlers import LinearMap
 
-__all__ = ["finish", "install", "linear_of"]
+__all__ = ["finish", "install", "linear_of", "settle"]
 
 
 def linear_of(network: ReconstructedNetwork, layer: str) -> LinearMap:
@@ -30,6 +30,26 @@ def install(network: ReconstructedNetwork, layer: str, weight: Tensor, bias: Ten
     """Give a layer other weights (n, m) and the constant `bias` (n,), as a bias of its own whether it had one or not."""
     reference = network.layer(layer).get_parameter("weight")
     set_layer(network, layer, linear_of(network, layer).rebuilt(weight.to(reference), bias.to(reference)))
+
+
+def settle(network: ReconstructedNetwork, layer: str, weight: Tensor, constant: Tensor, norm: str | None) -> None:
+    """As `install`; a layer without a bias that `norm` follows stays without: the constant goes into the running mean.
+
+    Parameters keep `requires_grad`; a bias that the layer did not have gets that of its weight.
+    """
+    before = network.layer(layer)
+    wanted = {name: one.requires_grad for name, one in before.named_parameters()}
+    reference = before.get_parameter("weight")
+    bias: Tensor | None = constant.to(reference)
+    if norm is not None and "bias" not in wanted:
+        running = norm_module(network, norm).running_mean
+        assert running is not None
+        running.copy_(running.double() - constant.detach().double())
+        bias = None
+    module = linear_of(network, layer).rebuilt(weight.to(reference), bias)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(wanted.get(name, wanted["weight"]))
+    set_layer(network, layer, module)
 
 
 def finish(original: ReconstructedNetwork, network: ReconstructedNetwork, layers: Iterable[str]) -> None:

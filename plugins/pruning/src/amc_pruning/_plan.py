@@ -25,7 +25,8 @@ from amc_plugins.graph import insert_before
 from amc_plugins.plugin import SettingsError
 from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
-from amc_pruning._install import finish, install
+from amc_pruning._install import finish, install, settle
+from amc_pruning._problems import following_norm
 from amc_pruning._refit import refit as refit_network
 from amc_pruning._sampler import PruningSampler
 
@@ -68,9 +69,12 @@ class PruningPlan(Plan):
     cost: CandidateCost
     _solved: dict[tuple[str, tuple[int, ...]], Fitted] = field(default_factory=dict)
     _by_name: dict[str, Variable] = field(default_factory=dict)
+    _norms: dict[str, str | None] = field(default_factory=dict)
+    """Per consumer: the batch norm that follows it."""
 
     def __post_init__(self) -> None:
         self._by_name = {variable.name: variable for variable in self.variables}
+        self._norms = {layer: following_norm(self.network, layer) for layer in (*self.nested, *self.joint)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_solved": {}}
@@ -120,22 +124,28 @@ class PruningPlan(Plan):
         return found
 
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
-        smaller = self._with_biases(candidate)
-        finish(self.network, smaller, self.fits(candidate))
-        return smaller
+        return self._built(candidate, settled=True)
 
-    def _with_biases(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
-        """The candidate's network with every constant in a bias of its layer."""
+    def _built(self, candidate: Mapping[str, int], *, settled: bool) -> ReconstructedNetwork:
+        """The candidate's network; with every constant in a bias of its layer unless `settled`."""
         removed = self.removed_ids(candidate)
-        smaller = self.channels.shrink(removed) if len(removed) else self.network.clone()
+        smaller = self.channels.shrink(removed, verify=False) if len(removed) else self.network.clone()
         sampled = self._sampled_positions(candidate)
-        for layer, fitted in self.fits(candidate).items():
-            rows = (~torch.isin(self.channels.outputs[layer], removed)).nonzero().flatten()
-            install(smaller, layer, fitted.weight[rows], fitted.bias[rows])
-            if layer in sampled:
-                sampler = PruningSampler(len(self.channels.inputs[layer]), sampled[layer])
-                sampler.to(smaller.layer(layer).get_parameter("weight").device)
-                insert_before(smaller, smaller.nodes_of(layer)[0].name, 0, "vn.pruning_sampler", sampler, f"{layer}.sampler")
+        with torch.no_grad():
+            for layer, fitted in self.fits(candidate).items():
+                rows = (~torch.isin(self.channels.outputs[layer], removed)).nonzero().flatten()
+                weight, constant = fitted.weight, fitted.bias
+                if len(rows) < len(constant):
+                    weight, constant = weight[rows], constant[rows]
+                if settled:
+                    settle(smaller, layer, weight, constant, self._norms[layer])
+                else:
+                    install(smaller, layer, weight, constant)
+                if layer in sampled:
+                    sampler = PruningSampler(len(self.channels.inputs[layer]), sampled[layer])
+                    sampler.to(smaller.layer(layer).get_parameter("weight").device)
+                    node = smaller.nodes_of(layer)[0].name
+                    insert_before(smaller, node, 0, "vn.pruning_sampler", sampler, f"{layer}.sampler")
         return smaller
 
     def _sampled_positions(self, candidate: Mapping[str, int]) -> dict[str, Tensor]:
@@ -148,7 +158,7 @@ class PruningPlan(Plan):
         return found
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
-        pruned = self._with_biases(candidate)
+        pruned = self._built(candidate, settled=False)
         fits, removed = self.fits(candidate), self.removed_ids(candidate)
         errors = {layer: self.error(layer, candidate) for layer in fits}
         if refit and fits:
