@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from amc_plugins.core.drawing.legend import legend_of, removed_line
 from amc_plugins.core.drawing.picture import Card, Picture, shapes_line
@@ -33,9 +32,9 @@ def templates() -> Environment:
 
 @dataclass(frozen=True)
 class Graph:
-    """What `graph.html.j2` shows. `gentle` leaves the wheel and vertical swipes to the page around it."""
+    """What `graph.html.j2` shows; in `svg` every text is escaped. `gentle` leaves wheel and vertical swipes to the page."""
 
-    svg: Markup
+    svg: str
     data: dict[str, Any]
     legend: list[tuple[str, str]]
     removed: str
@@ -46,13 +45,12 @@ class Graph:
 def graph_of(picture: Picture, *, gentle: bool = False, height: str = "") -> Graph:
     """A picture without its head, ready for a page. `height` is a CSS length."""
     scene = scene_of(picture, head=False)
-    svg = Markup(svg_inline(picture, scene))  # svg_inline escapes every text
-    return Graph(svg, _data(picture, scene), legend_of(picture), removed_line(picture), gentle, height)
+    return Graph(svg_inline(picture, scene), _data(picture, scene), legend_of(picture), removed_line(picture), gentle, height)
 
 
-def graph_rules() -> Markup:
+def graph_rules() -> str:
     """The colours of drawings as CSS, light and dark."""
-    return Markup(theme_rules(LIGHT) + theme_rules(DARK, ':root[data-theme="dark"] '))  # constants
+    return theme_rules(LIGHT) + theme_rules(DARK, ':root[data-theme="dark"] ')
 
 
 def page_of(picture: Picture) -> str:

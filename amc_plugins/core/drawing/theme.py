@@ -21,7 +21,7 @@ LIGHT = {
     "io": "#3d4752",
     "same": "#a9b2bc",
     "changed": "#d98e00",
-    "replaced": "#0072b2",
+    "replaced": "#009e73",
     "inserted": "#b4558a",
 }
 DARK = {
@@ -41,7 +41,7 @@ DARK = {
     "io": "#b9c4cf",
     "same": "#586471",
     "changed": "#f0b429",
-    "replaced": "#56b4e9",
+    "replaced": "#2fc49b",
     "inserted": "#e08fbf",
 }
 KINDS = {
