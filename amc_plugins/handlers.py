@@ -211,6 +211,27 @@ class ChannelIds(ABC):
     def straight(self, ids: Tensor) -> Tensor:
         """Tie ids so that removing any of them removes whole slices of one axis: what a view or reshape result needs."""
 
+    @abstractmethod
+    def fixed(self, why: str, output: int = 0) -> Tensor:
+        """The id tensor of an output that holds no channels: nothing of it can be removed, because of `why`."""
+
+    def varies(self, ids: Tensor, axis: int) -> bool:
+        """Whether channels differ along `axis`. Axes on which the id tensor is a broadcast view are not looked at."""
+        for other in range(ids.dim()):
+            if ids.stride(other) == 0 and ids.shape[other] > 1:
+                ids = ids.narrow(other, 0, 1)
+        return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
+
+    def mixed(self, ids: Tensor, axes: Sequence[int], why: str) -> Tensor:
+        """The ids with `axes` cut to size 1, for an op that makes each output entry from many along `axes`. Channels that
+        differ on them are pinned: none of them can go alone.
+        """
+        if any(self.varies(ids, axis) for axis in axes):
+            self.pin(ids, why)
+        for axis in axes:
+            ids = ids.narrow(axis, 0, 1)
+        return ids
+
 
 class LinearMap(ABC):
     """A layer as `response = weight @ patch + bias` at every output position: the form that compressors fit.

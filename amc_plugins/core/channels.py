@@ -170,7 +170,7 @@ class _Ids(ChannelIds):
         for one, given in zip(laid, ids, strict=True):
             stretched = [axis for axis in range(len(shape)) if shape[axis] > 1 and _padded(given.shape, len(shape))[axis] == 1]
             if any(_varies(other, axis) for axis in stretched for other in laid if other is not one):
-                self.pin(one, f"{self.node.op} at {self.node.source or self.node.name} spreads one channel over several")
+                self.pin(one, f"{self.node.op} spreads one channel over several")
             else:
                 partners.append(one)
         best = min(partners or laid, key=lambda one: one.numel())
@@ -181,7 +181,18 @@ class _Ids(ChannelIds):
         return best.expand(shape)
 
     def pin(self, ids: Tensor, why: str) -> None:
+        where = self.node.source
+        self.mark(ids, f"{why} at {where}" if where else why)
+
+    def mark(self, ids: Tensor, why: str) -> None:
+        """Pin for a reason that is complete as it is."""
         self.pins.append((compact(ids).reshape(-1), why))
+
+    def fixed(self, why: str, output: int = 0) -> Tensor:
+        shape = self.output_shapes[output]
+        one = self.fresh((1,))
+        self.pin(one, why)
+        return one.reshape([1] * len(shape)).expand(shape)
 
     def straight(self, ids: Tensor) -> Tensor:
         laid = compact(ids)
@@ -214,14 +225,13 @@ class _Ids(ChannelIds):
                     laid = laid.narrow(axis, 0, 1)
             if all(have in (1, want) for have, want in zip(laid.shape, shape, strict=True)):
                 return laid.expand(shape)
-        where = f"`{self.node.op}` at {self.node.source or self.node.name}"
-        self.pin(ids, f"{where} moves channels in a way that its handler does not describe")
-        return self.pinned(shape, f"made by {where}")
+        self.pin(ids, f"{self.node.op} moves channels in a way that its handler does not describe")
+        return self.pinned(shape, f"made by {self.node.op} at {self.node.source or self.node.name}")
 
     def pinned(self, shape: Shape, why: str) -> Tensor:
         """Ids for a value whose channels must all stay."""
         one = self.fresh((1,))
-        self.pin(one, why)
+        self.mark(one, why)
         return one.reshape([1] * len(shape)).expand(shape)
 
     def classes(self) -> Tensor:
@@ -259,7 +269,7 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
         if node.op == OPAQUE:
             why = f"touches an op without a handler: {network.graph.metadata.get(f'opaque:{node.layer}', node.name)}"
             for one in given:
-                ids.pin(one, why)
+                ids.mark(one, why)
             made: Sequence[Tensor] = [ids.pinned(shape, why) for shape in ids.output_shapes]
         else:
             answer = handler_for(node.op).channels(typed_params(node), given, ids)
@@ -272,7 +282,7 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
             values[name] = ids.fitted(one, shape)
     for name in tree_leaves(network.graph.outputs):
         if name in values:
-            ids.pin(values[name], "an output of the network")
+            ids.mark(values[name], "an output of the network")
     return _resolved(network, ids, values, found, sources)
 
 
