@@ -22,7 +22,8 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
     "amc-op-pooling": {"layer_handlers": "adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d mean"},
     "amc-op-resize": {"layer_handlers": "interpolate pad pixel_shuffle pixel_unshuffle"},
     "amc-op-shape": {
-        "layer_handlers": "cat chunk expand flatten permute reshape slice split squeeze stack transpose unflatten unsqueeze"
+        "layer_handlers": "cat chunk expand flatten flip gather permute repeat repeat_interleave reshape roll slice split"
+        " squeeze stack transpose unbind unflatten unsqueeze windows"
     },
     "amc-pruning": {"compressors": "pruning", "layer_handlers": "pruning_sampler"},
     "amc-training": {"observers": "tensorboard", "trainers": "supervised"},
