@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 import amc_plugins as amc
 from amc_plugins.core.errors import GraphError
-from amc_plugins.graph import ShrinkCost, capture, channel_map, profile
+from amc_plugins.core.shapes import run_shapes
+from amc_plugins.graph import ShrinkCost, capture, channel_map, profile, shapes
 from amc_plugins.testing import assert_masked_equals_shrunk, random_removal
 from tests.networks import Gated, ShuffleUnit, SkipNet, SmallResNet, TwoInputs, randomized
 
@@ -98,6 +99,30 @@ def test_a_layer_called_twice_has_one_set_of_channels() -> None:
     assert_masked_equals_shrunk(network, torch.randn(2, 3, 5, 5))
 
 
+class Ghost(nn.Module):
+    """Each channel goes on with a copy of itself, but for the last, whose copy is cut off: it costs half of what others do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.primary = nn.Conv2d(3, 5, 1)
+        self.cheap = nn.Conv2d(5, 5, 3, padding=1, groups=5)
+        self.head = nn.Conv2d(9, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.primary(x)
+        return self.head(torch.cat([x, self.cheap(x)], 1)[:, :9])
+
+
+def test_channels_that_take_different_room_are_different_groups() -> None:
+    network = capture(Ghost().eval(), torch.rand(2, 3, 4, 4))
+    channels = channel_map(network)
+    assert {group.name: len(group) for group in channels.groups} == {"primary": 4, "primary#1": 1, "head": 4}
+    cost = ShrinkCost(network, channels)
+    smaller = channels.shrink(channels.group("primary").ids[1:])
+    assert cost.macs({"primary": 1}) == profile(smaller).total_macs
+    assert_masked_equals_shrunk(network, torch.randn(2, 3, 4, 4))
+
+
 class Rolled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -106,15 +131,15 @@ class Rolled(nn.Module):
         self.c = nn.Conv2d(8, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c(self.b(torch.roll(self.a(x), 1, 1)))
+        return self.c(self.b(torch.logcumsumexp(self.a(x), 1)))
 
 
 def test_what_touches_an_opaque_node_is_pinned_with_op_and_line() -> None:
     network = capture(Rolled().eval(), torch.rand(1, 3, 4, 4))
     channels = channel_map(network)
-    assert "`torch.roll` at test_channels.py:" in channels.group("a").pinned[0]
+    assert "`torch.logcumsumexp` at test_channels.py:" in channels.group("a").pinned[0]
     assert not channels.group("b").pinned
-    with pytest.raises(GraphError, match=r"channels of `a` cannot be removed.*torch\.roll"):
+    with pytest.raises(GraphError, match=r"channels of `a` cannot be removed.*torch\.logcumsumexp"):
         channels.shrink(channels.group("a").ids[:1])
 
 
@@ -124,6 +149,15 @@ def test_a_group_never_loses_all_its_channels() -> None:
         channels.shrink(channels.group("layer1.0.conv1").ids)
     with pytest.raises(GraphError, match="no channel group `nothing`"):
         channels.group("nothing")
+
+
+@pytest.mark.parametrize(("model", "shape"), NETWORKS, ids=lambda value: type(value).__name__)
+def test_shape_rules_of_handlers_are_what_the_layers_do(model: nn.Module, shape: tuple[int, ...]) -> None:
+    network = capture(randomized(model), torch.rand(shape))
+    inputs = network.example_inputs(batch=3)
+    found = shapes(network, *inputs)
+    assert found == run_shapes(network, *inputs)
+    assert all(size[0] == 3 for size in found.values() if len(size) == 4)
 
 
 @pytest.mark.parametrize(("model", "shape"), NETWORKS, ids=lambda value: type(value).__name__)

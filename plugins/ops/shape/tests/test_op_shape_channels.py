@@ -99,7 +99,26 @@ CASES: list[tuple[Callable[..., Tensor], Callable[[], nn.Module], dict[str, int]
     (lambda a, b: a[:, -5:][:, :3], conv(3), {"first": 3}),
     (lambda a, b: a * b[:, 3:4], conv(12), {"first": 12}),
     (lambda a, b: a * b[:, 3, None], conv(12), {"first": 12}),
-    (lambda a, b: a[:, ::2], conv(6), {}),
+    (lambda a, b: a[:, ::2], conv(6), {"first": 6}),
+    (lambda a, b: torch.cat([a[:, 1::2], a[:, ::2]], 1), conv(12), {"first": 12}),
+    (lambda a, b: a[:, [7, 0, 3, 3]], conv(4), {"first": 3}),
+    (lambda a, b: a.index_select(1, torch.arange(11, -1, -1)) + b, conv(12), {"first": 12}),
+    (lambda a, b: a.narrow(1, 4, 8).narrow(1, 0, 6), conv(6), {"first": 6}),
+    (lambda a, b: a[:, :, torch.tensor([[0, 1], [2, 2]])].flatten(2, 3), conv(12), {"first": 12}),
+    (lambda a, b: a[:, torch.tensor([[0, 1], [2, 2]])].flatten(1, 2), conv(4), {}),
+    (lambda a, b: a.flip(1) + b, conv(12), {"first": 12}),
+    (lambda a, b: a.flip((1, 2)).roll((5, 1), (1, 3)) * b, conv(12), {"first": 12}),
+    (lambda a, b: a.roll(-5, 1).roll(2, 2), conv(12), {"first": 12}),
+    (lambda a, b: a.repeat(1, 2, 1, 2), conv(24), {"first": 12}),
+    (lambda a, b: a.mean((2, 3)).repeat(2, 1, 3), linear(36), {"first": 12}),
+    (lambda a, b: torch.repeat_interleave(a, 2, 1) * torch.cat([b, b], 1), conv(24), {"first": 6}),
+    (lambda a, b: sum(a.unbind(2)).unsqueeze(2), conv(12), {"first": 12}),
+    (lambda a, b: torch.stack(a.unbind(1), 1), conv(12), {}),
+    (lambda a, b: torch.cat(a.tensor_split(5, 1)[::-1], 1), conv(12), {"first": 12}),
+    (lambda a, b: a.movedim(1, -1), linear(12), {"first": 12}),
+    (lambda a, b: a.unfold(2, 3, 2).flatten(3), conv(12), {"first": 12}),
+    (lambda a, b: a.unfold(1, 3, 3).permute(0, 4, 2, 3, 1).flatten(1, 2), conv(18), {}),
+    (lambda a, b: a.gather(2, b.argsort(2)), conv(12), {"first": 12}),
 ]
 
 
@@ -187,16 +206,22 @@ def test_slices_move_with_their_channels() -> None:
 def test_a_channel_taken_out_alone_stays() -> None:
     network = network_of(lambda a, b: a * b[:, 3, None], conv(12))
     channels = channel_map(network)
-    pinned = [group for group in channels.groups if "vn.slice takes one channel out" in group.pinned]
+    pinned = [group for group in channels.groups if any("vn.slice takes one channel out" in why for why in group.pinned)]
     assert [(group.producers, len(group)) for group in pinned] == [(("second",), 1)]
     others = channels.outputs["second"][[0, 1, 2, 7]]
     (node,) = [node for node in channels.shrink(others).graph.nodes if node.op == "vn.slice"]
     assert node.params["values"] == [0]
 
 
-def test_stepping_over_channels_pins_them() -> None:
-    group = channel_map(network_of(lambda a, b: a[:, ::2], conv(6))).group("first")
-    assert "vn.slice steps over channels" in group.pinned
+def test_steps_over_channels_become_positions() -> None:
+    network = network_of(lambda a, b: a[:, 1::2], conv(6))
+    channels = channel_map(network)
+    first = channels.outputs["first"]
+    for removed, expected in (([3], (["[5]"], [1, 4, 6, 8, 10])), ([2, 4, 6, 8, 10], (["#:#"], [1, 7]))):
+        smaller = channels.shrink(first[removed])
+        (node,) = [node for node in smaller.graph.nodes if node.op == "vn.slice"]
+        assert (node.params["index"][1:], node.params["values"]) == expected
+        assert_masked_equals_shrunk(network, image(), removed=first[removed])
 
 
 def test_squeeze_of_what_became_one_channel() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Shape
@@ -37,7 +36,7 @@ class SoftmaxHandler(LayerHandler):
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         one = inputs[0]
-        if _varies(one, params.dim):
+        if one.dim() and ids.varies(one, params.dim):
             ids.pin(one, f"{self.spec.op} is taken over channels")
         return one
 
@@ -59,13 +58,3 @@ def _axis(call: Call, dim: Any) -> int:
     if not isinstance(dim, int):
         raise Declined(f"{call.target} along a computed axis")
     return int(dim)
-
-
-def _varies(ids: Tensor, axis: int) -> bool:
-    """Whether entries along `axis` belong to different channels. Broadcast axes are looked at once."""
-    if ids.dim() == 0 or ids.stride(axis) == 0:
-        return False
-    for other in range(ids.dim()):
-        if ids.stride(other) == 0:
-            ids = ids.narrow(other, 0, min(1, ids.shape[other]))
-    return bool(torch.any(ids != ids.narrow(axis, 0, 1)))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from amc_op_pooling import _modules
-from amc_op_pooling._ids import merged
 from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params
 
 if TYPE_CHECKING:
@@ -43,5 +42,5 @@ class MeanHandler(LayerHandler):
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         given = inputs[0]
         axes = sorted({axis % given.dim() for axis in params.dim}) if params.dim else list(range(given.dim()))
-        result = merged(given, axes, ids, f"{self.spec.op} averages over them")
+        result = ids.mixed(given, axes, f"{self.spec.op} averages over them")
         return result.reshape(ids.output_shapes[0])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from amc_op_pooling import _modules
-from amc_op_pooling._ids import merged
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class _PoolHandler(LayerHandler):
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,) = ids.output_shapes
         spatial = [len(shape) - 2, len(shape) - 1]
-        return merged(inputs[0], spatial, ids, f"{self.spec.op} takes windows over them").expand(shape)
+        return ids.mixed(inputs[0], spatial, f"{self.spec.op} takes windows over them").expand(shape)
 
     def _copy(self, call: Call, *keywords: str) -> nn.Module:
         """A copy of the user's module; sizes that its call overrode are part of it."""

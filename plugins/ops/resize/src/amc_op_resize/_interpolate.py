@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from amc_op_resize import _modules
-from amc_op_resize._ids import merged
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Ref
 
 if TYPE_CHECKING:
@@ -59,4 +58,4 @@ class InterpolateHandler(LayerHandler):
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,) = ids.output_shapes
-        return merged(inputs[0], list(range(2, len(shape))), ids, f"{self.spec.op} resizes them").expand(shape)
+        return ids.mixed(inputs[0], list(range(2, len(shape))), f"{self.spec.op} resizes them").expand(shape)

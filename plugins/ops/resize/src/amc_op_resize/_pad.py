@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from amc_op_resize import _modules
-from amc_op_resize._ids import merged
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params
 
 if TYPE_CHECKING:
@@ -63,4 +62,4 @@ class PadHandler(LayerHandler):
         (shape,) = ids.output_shapes
         pairs = zip(params.pad[::2], params.pad[1::2], strict=True)
         axes = [len(shape) - 1 - index for index, pair in enumerate(pairs) if pair != (0, 0)]
-        return merged(inputs[0], axes, ids, f"{self.spec.op} pads them").expand(shape)
+        return ids.mixed(inputs[0], axes, f"{self.spec.op} pads them").expand(shape)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import functional as F
 
 from amc_op_resize import _modules
-from amc_op_resize._ids import varies
 from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class PixelShuffleHandler(LayerHandler):
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (given,) = inputs
-        laid_out = F.pixel_shuffle(_one_pixel(given, 1), params.upscale_factor)
+        laid_out = F.pixel_shuffle(_one_pixel(given, 1, ids), params.upscale_factor)
         return _per_channel(laid_out, ids)
 
 
@@ -59,7 +58,7 @@ class PixelUnshuffleHandler(LayerHandler):
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (given,) = inputs
-        laid_out = F.pixel_unshuffle(_one_pixel(given, params.downscale_factor), params.downscale_factor)
+        laid_out = F.pixel_unshuffle(_one_pixel(given, params.downscale_factor, ids), params.downscale_factor)
         return _per_channel(laid_out, ids)
 
 
@@ -70,10 +69,10 @@ def _factor(call: Call, name: str) -> int:
     return factor
 
 
-def _one_pixel(given: Tensor, size: int) -> Tensor:
+def _one_pixel(given: Tensor, size: int, ids: ChannelIds) -> Tensor:
     """The ids with height and width cut to `size` where all pixels of a channel have one id: enough to shuffle."""
     for axis in (given.dim() - 2, given.dim() - 1):
-        if not varies(given, axis):
+        if not ids.varies(given, axis):
             given = given.narrow(axis, 0, size)
     return given
 

@@ -11,14 +11,21 @@ if TYPE_CHECKING:
         TensorChunk,
         TensorExpand,
         TensorFlatten,
+        TensorFlip,
+        TensorGather,
+        TensorRepeat,
+        TensorRepeatInterleave,
         TensorReshape,
+        TensorRoll,
         TensorSlice,
         TensorSplit,
         TensorSqueeze,
         TensorSwapAxes,
         TensorTranspose,
+        TensorUnbind,
         TensorUnflatten,
         TensorUnsqueeze,
+        TensorWindows,
     )
 
 __version__ = "0.1.0"
@@ -28,14 +35,21 @@ __all__ = [
     "TensorChunk",
     "TensorExpand",
     "TensorFlatten",
+    "TensorFlip",
+    "TensorGather",
+    "TensorRepeat",
+    "TensorRepeatInterleave",
     "TensorReshape",
+    "TensorRoll",
     "TensorSlice",
     "TensorSplit",
     "TensorSqueeze",
     "TensorSwapAxes",
     "TensorTranspose",
+    "TensorUnbind",
     "TensorUnflatten",
     "TensorUnsqueeze",
+    "TensorWindows",
 ]
 
 

@@ -41,7 +41,7 @@ class UnsqueezeParams(Params):
 
 
 class PermuteHandler(LayerHandler):
-    """The channels move with their axis."""
+    """The channels move with their axis. `movedim` and `moveaxis` become permutations."""
 
     Params = PermuteParams
     module_class = _modules.TensorTranspose
@@ -49,6 +49,10 @@ class PermuteHandler(LayerHandler):
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
             return copied(call)
+        if call.target.rpartition(".")[2] in ("movedim", "moveaxis"):
+            bound = call.bind("input", "source", "destination")
+            moves = [_listed(call, name, bound[name]) for name in ("source", "destination")]
+            return _modules.TensorTranspose(_moved(len(bound["input"].shape), *moves))
         _, dims = call.varargs("input" if call.target == "torch.permute" else "self", keyword="dims")
         return _modules.TensorTranspose([literal(call, "dims", one) for one in dims])
 
@@ -119,6 +123,17 @@ class UnsqueezeHandler(LayerHandler):
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         return inputs[0].unsqueeze(params.dim)
+
+
+def _listed(call: Call, name: str, axes: Any) -> list[int]:
+    return [literal(call, name, one) for one in (axes if isinstance(axes, list | tuple) else [axes])]
+
+
+def _moved(rank: int, source: Sequence[int], destination: Sequence[int]) -> list[int]:
+    """The permutation that puts axes `source` at `destination` and leaves the others in their order."""
+    places = {place % rank: axis % rank for axis, place in zip(source, destination, strict=True)}
+    others = iter(axis for axis in range(rank) if axis not in places.values())
+    return [places[place] if place in places else next(others) for place in range(rank)]
 
 
 def _squeezed(dim: Sequence[int] | None, shape: tuple[int, ...]) -> list[int]:

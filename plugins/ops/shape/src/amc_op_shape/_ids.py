@@ -3,59 +3,78 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, Shape, Value
+from amc_plugins.plugin import GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["copied", "int_list", "kept_sizes", "literal", "reshaped", "varies"]
-
-
-def varies(ids: Tensor, axis: int) -> bool:
-    """Whether channels differ along `axis`. Axes on which the id tensor is a broadcast view are not looked at."""
-    for other in range(ids.dim()):
-        if ids.stride(other) == 0 and ids.shape[other] > 1:
-            ids = ids.narrow(other, 0, 1)
-    return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
+__all__ = ["copied", "int_list", "kept_sizes", "literal", "reshaped"]
 
 
 def reshaped(given: Tensor, shape: Shape, ids: ChannelIds) -> Tensor:
     """The ids in another shape, tied where a removal would not be whole slices of the result.
 
-    Leading and trailing axes that stay as they are, and along which the ids are a broadcast view, are not laid out.
+    Axes are laid out only together with those that they exchange entries with, and only where channels differ on them.
     """
     before, after = list(given.shape), list(shape)
     if 0 in before:
         return given.reshape(shape)
-    lead = 0
-    while lead < min(len(before), len(after)) and before[lead] == after[lead]:
-        lead += 1
-    trail = 0
-    while trail < min(len(before), len(after)) - lead and before[-1 - trail] == after[-1 - trail]:
-        trail += 1
     small = list(after)
-    for axis in [*range(lead), *range(-trail, 0)]:
-        if given.stride(axis) == 0:
-            given = given.narrow(axis % len(before), 0, 1)
-            small[axis] = 1
+    for old, new in _blocks(before, after):
+        if not any(ids.varies(given, axis) for axis in old):
+            for axis in old:
+                given = given.narrow(axis, 0, 1)
+            for axis in new:
+                small[axis] = 1
     laid = given.reshape(small)
-    split = [axis for axis in range(lead, len(after) - trail) if varies(laid, axis)]
-    if len(split) == 2 and trail and not any(varies(laid, axis) for axis in range(len(after)) if axis not in split):
-        # The channel axis of a map becomes two, as in a channel shuffle: the longer one leaves the finer choice.
-        short = min(split, key=lambda axis: after[axis])
-        return ids.tie(*laid.split(1, short)).expand(shape)
+    split = [axis for axis in range(len(small)) if ids.varies(laid, axis)]
+    if len(split) > 1 and max(split) < len(small) - 1:
+        # The channel axis of a map becomes several, as in a channel shuffle: the longest leaves the finest choice.
+        carrier = max(split, key=lambda axis: small[axis])
+        first = laid
+        for axis in split:
+            if axis != carrier:
+                first = first.narrow(axis, 0, 1)
+        return ids.tie(laid, first.expand(small)).expand(shape)
     return ids.straight(laid.expand(shape))
 
 
+def _blocks(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """The smallest runs of axes (old, new) with equally many entries: what a reshape does run by run."""
+    i = j = 0
+    while i < len(before) or j < len(after):
+        old, new = list(range(i, min(i + 1, len(before)))), list(range(j, min(j + 1, len(after))))
+        while (a := prod(before[axis] for axis in old)) != (b := prod(after[axis] for axis in new)):
+            if a < b:
+                old.append(old[-1] + 1 if old else i)
+            else:
+                new.append(new[-1] + 1 if new else j)
+        i, j = i + len(old), j + len(new)
+        yield old, new
+
+
 def kept_sizes(literals: Sequence[Any], new_shape: Sequence[int], shape: Sequence[int]) -> list[Any]:
-    """Literal sizes after a removal. What is computed or inferred (-1) when the network runs stays."""
-    return [
-        new if isinstance(literal, int) and literal != -1 and new != old else literal
-        for literal, new, old in zip(literals, new_shape, shape, strict=True)
-    ]
+    """Sizes after a removal: literal ones follow; one that the network computes and that shrank is inferred (-1).
+
+    Raises:
+        GraphError: more than one computed size shrank.
+    """
+    sizes = list(literals)
+    for place, (literal, new, old) in enumerate(zip(literals, new_shape, shape, strict=True)):
+        if new != old and literal != -1:
+            sizes[place] = new if isinstance(literal, int) else -1
+    if sizes.count(-1) > 1 and sizes != list(literals):
+        raise GraphError(
+            f"sizes {list(literals)} of a tensor {tuple(shape)} that becomes {tuple(new_shape)}: more than one is computed "
+            "from what the removal changes",
+            hint="write one of them as a number, or as -1",
+        )
+    return sizes
 
 
 def restricted(*values: Kept) -> bool:

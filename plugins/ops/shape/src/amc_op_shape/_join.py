@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from amc_op_shape import _modules
-from amc_op_shape._ids import copied, literal, varies
+from amc_op_shape._ids import copied, literal
 from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Value
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ConcatenateHandler(_JoinHandler):
         dim = params.dim % len(shape)
         parts = [one for one in inputs if one.dim() == len(shape)]  # torch lets an empty (0,) tensor take part
         laid = torch.cat(_thin(parts, dim), dim).expand(shape)
-        return ids.straight(laid) if any(varies(laid, axis) for axis in range(len(shape)) if axis != dim) else laid
+        return ids.straight(laid) if any(ids.varies(laid, axis) for axis in range(len(shape)) if axis != dim) else laid
 
 
 class StackHandler(_JoinHandler):
@@ -58,7 +58,7 @@ class StackHandler(_JoinHandler):
         (shape,) = ids.output_shapes
         dim = params.dim % len(shape)
         laid = torch.cat(_thin([one.unsqueeze(dim) for one in inputs], dim), dim)
-        if any(varies(laid, axis) for axis in range(len(shape)) if axis != dim):
+        if any(ids.varies(laid, axis) for axis in range(len(shape)) if axis != dim):
             return ids.tie(*laid.split(1, dim)).expand(shape)
         ids.pin(laid, f"{self.spec.op} makes an axis of them")
         return laid.expand(shape)

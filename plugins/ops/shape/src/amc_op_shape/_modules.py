@@ -14,14 +14,21 @@ __all__ = [
     "TensorChunk",
     "TensorExpand",
     "TensorFlatten",
+    "TensorFlip",
+    "TensorGather",
+    "TensorRepeat",
+    "TensorRepeatInterleave",
     "TensorReshape",
+    "TensorRoll",
     "TensorSlice",
     "TensorSplit",
     "TensorSqueeze",
     "TensorSwapAxes",
     "TensorTranspose",
+    "TensorUnbind",
     "TensorUnflatten",
     "TensorUnsqueeze",
+    "TensorWindows",
 ]
 
 
@@ -193,30 +200,144 @@ class TensorSplit(_ShapeOp):
         return pieces[0] if isinstance(self.sizes, list) and len(self.sizes) == 1 else pieces
 
 
+class TensorUnbind(_ShapeOp):
+    """`x.unbind(dim)`: the `count` slices of an axis; a single slice by itself. Another size of the axis is an error."""
+
+    shown = ("dim", "count")
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        pieces = x.split([1] * self.count, self.dim)
+        slices = tuple(pieces[index].squeeze(self.dim) for index in range(self.count))
+        return slices[0] if self.count == 1 else slices
+
+
 class TensorSlice(_ShapeOp):
-    """`x[...]` with ints, slices, Ellipsis and None.
+    """`x[...]` with ints, slices, Ellipsis, None, and lists or constant tensors of positions.
 
     Args:
-        index: one text per item: `#` for an int, `#:#:#` for a slice (parts may be missing: `:`, `#:`, `::#`), `...`, `None`.
-        values: the ints in the places of `#`, in order.
+        index: one text per item: `#` for an int, `#:#:#` for a slice (parts may be missing: `:`, `#:`, `::#`), `...`, `None`,
+            `[3]` for a list of three positions, `@` for a tensor of positions.
+        values: the ints in the places of `#` and of lists, in order.
+        positions: the int64 tensors in the places of `@`, in order.
     """
 
     shown = ("index", "values")
 
-    def __init__(self, index: Sequence[str], values: Sequence[Any] = ()) -> None:
+    def __init__(self, index: Sequence[str], values: Sequence[Any] = (), positions: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.index = list(index)
         self.values = list(values)
+        for place, tensor in enumerate(positions):
+            self.register_buffer(f"positions_{place}", tensor)
+
+    @property
+    def positions(self) -> list[Tensor]:
+        return list(self.buffers())
 
     def forward(self, x: Tensor, *, values: Any = None) -> Tensor:
-        return x[built_index(self.index, self.values if values is None else values)]
+        return x[built_index(self.index, self.values if values is None else values, self.positions)]
 
 
-def built_index(index: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
-    """The Python index that `index` and `values` of a `TensorSlice` describe."""
+class TensorRepeat(_ShapeOp):
+    """`x.repeat(repeats)`: the whole tensor, so many times along each axis; leading axes may be new."""
+
+    shown = ("repeats",)
+
+    def __init__(self, repeats: Sequence[Any]) -> None:
+        super().__init__()
+        self.repeats = list(repeats)
+
+    def forward(self, x: Tensor, *, repeats: Any = None) -> Tensor:
+        return x.repeat(self.repeats if repeats is None else repeats)
+
+
+class TensorRepeatInterleave(_ShapeOp):
+    """`x.repeat_interleave(repeats, dim)`: each position of an axis, so many times in a row."""
+
+    shown = ("repeats", "dim")
+
+    def __init__(self, repeats: Any, dim: int) -> None:
+        super().__init__()
+        self.repeats = repeats
+        self.dim = dim
+
+    def forward(self, x: Tensor, *, repeats: Any = None) -> Tensor:
+        return x.repeat_interleave(self.repeats if repeats is None else repeats, self.dim)
+
+
+class TensorRoll(_ShapeOp):
+    """`x.roll(shifts, dims)`: what is pushed over the end of an axis comes in at its start."""
+
+    shown = ("shifts", "dims")
+
+    def __init__(self, shifts: Sequence[Any], dims: Sequence[int]) -> None:
+        super().__init__()
+        self.shifts = list(shifts)
+        self.dims = list(dims)
+
+    def forward(self, x: Tensor, *, shifts: Any = None) -> Tensor:
+        return x.roll(self.shifts if shifts is None else shifts, self.dims)
+
+
+class TensorFlip(_ShapeOp):
+    """`x.flip(dims)`: the axes backwards."""
+
+    shown = ("dims",)
+
+    def __init__(self, dims: Sequence[int]) -> None:
+        super().__init__()
+        self.dims = list(dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(self.dims)
+
+
+class TensorWindows(_ShapeOp):
+    """`x.unfold(dim, size, step)`: windows along an axis, their entries on a new last axis."""
+
+    shown = ("dim", "size", "step")
+
+    def __init__(self, dim: int, size: int, step: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.size = size
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unfold(self.dim, self.size, self.step)
+
+
+class TensorGather(_ShapeOp):
+    """`x.gather(dim, index)`."""
+
+    shown = ("dim",)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        return x.gather(self.dim, index)
+
+
+def built_index(index: Sequence[str], values: Sequence[Any], positions: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """The Python index that `index`, `values` and `positions` of a `TensorSlice` describe."""
     items: list[Any] = []
-    place = 0
+    place = taken = 0
     for item in index:
+        if item == "@":
+            items.append(positions[taken])
+            taken += 1
+            continue
+        if item.startswith("["):
+            items.append(list(values[place : place + int(item[1:-1])]))
+            place += int(item[1:-1])
+            continue
         parts = []
         for part in item.split(":"):
             parts.append(values[place] if part == "#" else None)

@@ -1,24 +1,30 @@
-"""Indexing with ints, slices, Ellipsis and None."""
+"""Indexing with ints, slices, Ellipsis, None and known positions; `narrow`, `select` and `index_select` are such indices."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from amc_op_shape import _modules
-from amc_op_shape._ids import copied, varies
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Shape
+from amc_op_shape._ids import copied, literal
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Ref, Shape, Value
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["SliceHandler"]
 
+LISTED = 4096
+"""Up to so many positions are parameters, which `channels` sees; longer lists are a tensor."""
+
 
 class SliceParams(Params):
-    """See `TensorSlice`: `#` in `index` stands for the next of `values`."""
+    """See `TensorSlice`: `#` and lists in `index` stand for the next of `values`."""
 
     index: list[str]
     values: list[Int] = []
@@ -33,15 +39,15 @@ class _Cut:
     axis: int
     """Axis of the input."""
     out: int | None
-    """Axis of the output; None for an int, which takes the axis away."""
-    positions: range | None
-    """What is taken of the axis; None where that is known at run time only."""
+    """Axis of the output (the first one, of a tensor of positions); None for an int, which takes the axis away."""
+    positions: Sequence[int] | None
+    """What is taken of the axis; None where that is known at run time only, or held by a tensor."""
 
 
 class SliceHandler(LayerHandler):
-    """A slice of channels keeps its channels; a single channel taken out is pinned, and so is what steps over channels.
+    """What is taken of the channels keeps its identity, in any order and step; a single channel taken out is pinned.
 
-    Indices that are tensors, lists or bools are declined.
+    Indices that the network computes are declined, and so are several lists or tensors in one index.
     """
 
     Params = SliceParams
@@ -50,75 +56,163 @@ class SliceHandler(LayerHandler):
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
             return copied(call, "values")
-        given = call.bind("self", "index")["index"]
-        index: list[str] = []
-        values: list[Any] = []
-        for item in given if isinstance(given, tuple) else (given,):
+        method = call.target.rpartition(".")[2]
+        if method == "__getitem__":
+            given = call.bind("self", "index")["index"]
+            return _indexed(call, given if isinstance(given, tuple) else (given,))
+        if method == "narrow":
+            bound = call.bind("input", "dim", "start", "length")
+            return _indexed(call, _on_axis(call, bound, _narrow(call, bound["start"], bound["length"])))
+        bound = call.bind("input", "dim", "index")
+        if method == "index_select" and not isinstance(bound["index"], Value):
+            raise Declined(f"{call.target} with {bound['index']!r} for `index`")
+        return _indexed(call, _on_axis(call, bound, bound["index"]))
+
+    def build(self, params: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
+        positions = [tensors[name].detach().clone() for name in sorted(tensors, key=lambda name: int(name.rpartition("_")[2]))]
+        return _modules.TensorSlice(params.index, params.values, positions)
+
+    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
+        (given,), (shape,) = inputs, ids.output_shapes
+        sizes = tuple(given.shape)
+        small = [1] * len(shape)
+        cuts = {cut.axis: cut for cut in _cuts(params.index, params.values, sizes, shape)}
+        for axis in range(len(sizes)):
+            if not ids.varies(given, axis):
+                given = given.narrow(axis, 0, min(1, sizes[axis]))
+                continue
+            cut = cuts[axis]
+            if cut.positions is None:
+                ids.pin(given, f"{self.spec.op} takes channels at a place that is not a parameter")
+                given = given.narrow(axis, 0, 1)
+            elif cut.out is None:
+                given = given.narrow(axis, cut.positions[0], 1)
+                ids.pin(given, f"{self.spec.op} takes one channel out")
+            else:
+                given = given.index_select(axis, torch.tensor(list(cut.positions), dtype=torch.long))
+                small[cut.out] = len(cut.positions)
+        return given.reshape(small).expand(shape) if given.numel() else given.reshape(shape)
+
+    def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
+        (before,), (after,) = inputs, outputs
+        given: Any = module
+        index: list[str] = list(given.index)
+        items = _grouped(index, given.values)
+        for cut in _cuts(index, given.values, before.shape, after.shape):
+            whole = cut.place == len(index) or index[cut.place] in (":", "...")
+            if whole or cut.positions is None or not before.restricts(cut.axis):
+                continue
+            kept = before.axis(cut.axis)
+            if cut.out is None:
+                items[cut.place] = [int((kept < cut.positions[0]).sum())]
+                continue
+            new = {int(old): place for place, old in enumerate(kept)}
+            index[cut.place], items[cut.place] = _spelled([new[old] for old in cut.positions if old in new])
+        return _modules.TensorSlice(index, [value for item in items for value in item], given.positions)
+
+
+def _on_axis(call: Call, bound: Mapping[str, Any], item: Any) -> tuple[Any, ...]:
+    dim = literal(call, "dim", bound["dim"])
+    return (*(slice(None),) * dim, item) if dim >= 0 else (Ellipsis, item, *(slice(None),) * (-dim - 1))
+
+
+def _narrow(call: Call, start: Any, length: Any) -> slice:
+    if not isinstance(start, Int) or not isinstance(length, Int):
+        raise Declined(f"{call.target} at {start!r} for {length!r}")
+    if isinstance(start, int) and isinstance(length, int):
+        return slice(start, start + length if start >= 0 or start + length < 0 else None)
+    if start != 0:
+        raise Declined(f"{call.target} at a computed place")
+    return slice(None, length)
+
+
+def _indexed(call: Call, given: Sequence[Any]) -> nn.Module:
+    index: list[str] = []
+    values: list[Any] = []
+    tensors: list[Tensor] = []
+    for item in given:
+        if item is Ellipsis or item is None:
+            index.append("..." if item is Ellipsis else "None")
+        elif isinstance(item, Value | list | tuple | range):
+            positions = _positions_of(call, item)
+            if positions.dim() == 0:
+                index.append("#")
+                values.append(int(positions))
+            elif positions.dim() == 1 and len(positions) <= LISTED:
+                index.append(f"[{len(positions)}]")
+                values.extend(positions.tolist())
+            else:
+                index.append("@")
+                tensors.append(positions)
+        else:
             parts = [item.start, item.stop, item.step] if isinstance(item, slice) else [item]
             parts = [int(part) if isinstance(part, numbers.Integral) and not isinstance(part, bool) else part for part in parts]
-            if item is Ellipsis or item is None:
-                index.append("..." if item is Ellipsis else "None")
-                continue
             if any(isinstance(part, bool) or not isinstance(part, Int | None) for part in parts):
                 raise Declined(f"{call.target} with {item!r} in the index")
             texts = ["" if part is None else "#" for part in parts]
             index.append(":".join(texts[:2]) + (f":{texts[2]}" if texts[2] else "") if isinstance(item, slice) else "#")
             values.extend(part for part in parts if part is not None)
-        return _modules.TensorSlice(index, values)
+    several = [item for item in index if item == "@" or item.startswith("[")]
+    if len(several) > 1 or (several and "#" in index):
+        raise Declined(f"{call.target} with several positions that are broadcast against each other")
+    return _modules.TensorSlice(index, values, tensors)
 
-    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
-        (given,), (shape,) = inputs, ids.output_shapes
-        for cut in sorted(_cuts(params.index, params.values, tuple(given.shape), shape), key=lambda cut: -cut.axis):
-            wide = varies(given, cut.axis)
-            if wide and cut.positions is None:
-                ids.pin(given, f"{self.spec.op} takes channels at a computed place")
-            elif wide and cut.positions is not None and cut.positions.step != 1 and len(cut.positions) > 1:
-                ids.pin(given, f"{self.spec.op} steps over channels")
-            if cut.out is None:
-                start = cut.positions[0] if cut.positions is not None else 0
-                given = given.narrow(cut.axis, start, 1)
-                if wide:
-                    ids.pin(given, f"{self.spec.op} takes one channel out")
-                continue
-            positions = cut.positions if cut.positions is not None else range(shape[cut.out])
-            taken = slice(positions.start, positions[-1] + 1, positions.step) if positions else slice(0, 0)
-            given = given[(slice(None),) * cut.axis + (taken,)]
-        return given.reshape(shape)
 
-    def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
-        (before,), (after,) = inputs, outputs
-        index: list[str] = list(module.index)  # type: ignore[arg-type]
-        items = _grouped(index, module.values)
-        for cut in _cuts(index, module.values, before.shape, after.shape):
-            if not before.restricts(cut.axis) or cut.positions is None or index[cut.place] == ":":
-                continue
-            kept = before.axis(cut.axis)
-            bounds = [cut.positions.start, cut.positions.start + len(cut.positions)]
-            moved = [int((kept < bound).sum()) for bound in bounds]
-            if cut.out is None:
-                items[cut.place] = [moved[0]]
-            else:
-                index[cut.place], items[cut.place] = "#:#", moved
-        return _modules.TensorSlice(index, [value for item in items for value in item])
+def _positions_of(call: Call, item: Any) -> Tensor:
+    """Known positions, int64: of a list, of a constant tensor, or of where a mask over one axis is true."""
+    if isinstance(item, Value):
+        positions = call.take(item)
+        assert positions is not None
+    else:
+        if not all(isinstance(one, int) for one in item):
+            raise Declined(f"{call.target} with {item!r} in the index")
+        positions = torch.tensor([int(one) for one in item] if not isinstance(next(iter(item), 0), bool) else list(item))
+    if positions.dtype == torch.bool:
+        if positions.dim() != 1:
+            raise Declined(f"{call.target} with a mask over several axes")
+        return positions.nonzero().flatten()
+    if positions.dtype == torch.uint8 or (positions.is_floating_point() and positions.numel()):
+        raise Declined(f"{call.target} with positions of type {positions.dtype}")
+    return positions.long()
+
+
+def _spelled(positions: list[int]) -> tuple[str, list[int]]:
+    """Ascending positions without gaps as a slice, others as a list."""
+    if positions == list(range(positions[0], positions[0] + len(positions))):
+        return "#:#", [positions[0], positions[0] + len(positions)]
+    return f"[{len(positions)}]", positions
 
 
 def _grouped(index: Sequence[str], values: Any) -> list[list[Any]]:
     """The values of each item of an index."""
     left = list(values)
-    return [[left.pop(0) for _ in range(item.count("#"))] for item in index]
+    counts = [int(item[1:-1]) if item.startswith("[") else item.count("#") for item in index]
+    return [[left.pop(0) for _ in range(count)] for count in counts]
 
 
 def _cuts(index: Sequence[str], values: Any, shape: Shape, result: Shape) -> list[_Cut]:
-    """What each int or slice of an index takes of its axis. A computed bound follows from the sizes if the other is known."""
-    items = _modules.built_index(index, values)
+    """What each item of an index takes of its axis. A computed bound follows from the sizes if the other is known.
+
+    Axes that the index does not reach are taken whole.
+    """
+    items = _modules.built_index(index, values, ["@"] * index.count("@"))
     used = sum(item is not None and item is not Ellipsis for item in items)
+    wide = len(result) - (len(shape) - sum(isinstance(item, int | Ref) for item in items) + items.count(None)) + 1
     cuts = []
     axis = out = 0
-    for place, item in enumerate(items):
+    for place, item in enumerate([*items, *([] if Ellipsis in items else [Ellipsis])]):
         if item is None:
             out += 1
         elif item is Ellipsis:
-            axis, out = axis + len(shape) - used, out + len(shape) - used
+            for _ in range(len(shape) - used):
+                cuts.append(_Cut(place, axis, out, range(shape[axis])))
+                axis, out = axis + 1, out + 1
+        elif item == "@":
+            cuts.append(_Cut(place, axis, out, None))
+            axis, out = axis + 1, out + wide
+        elif isinstance(item, list):
+            cuts.append(_Cut(place, axis, out, [one % shape[axis] for one in item]))
+            axis, out = axis + 1, out + 1
         elif isinstance(item, slice):
             cuts.append(_Cut(place, axis, out, _positions(item, shape[axis], result[out])))
             axis, out = axis + 1, out + 1

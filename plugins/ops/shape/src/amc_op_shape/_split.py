@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from amc_op_shape import _modules
@@ -12,7 +13,7 @@ from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHan
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ChunkHandler", "SplitHandler"]
+__all__ = ["ChunkHandler", "SplitHandler", "UnbindHandler"]
 
 
 class ChunkParams(Params):
@@ -28,6 +29,13 @@ class SplitParams(Params):
 
     sizes: Int | list[Int]
     dim: int = 0
+
+
+class UnbindParams(Params):
+    """The axis and its size."""
+
+    dim: int = 0
+    count: int
 
 
 class _PiecesHandler(LayerHandler):
@@ -63,6 +71,8 @@ class SplitHandler(_PiecesHandler):
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
             return copied(call, "sizes")
+        if call.target.endswith("tensor_split"):
+            return self._sections(call)
         first, second = _names(call.target)
         bound = call.bind(first, second, dim=0)
         sizes, dim = bound[second], literal(call, "dim", bound["dim"])
@@ -71,12 +81,50 @@ class SplitHandler(_PiecesHandler):
         elif not isinstance(sizes, Int):
             raise Declined(f"{call.target} with {sizes!r} for `{second}`")
         elif isinstance(sizes, int) and sizes >= bound[first].shape[dim]:
-            raise Declined(f"{call.target} into one piece of at most {sizes}")
+            sizes = [bound[first].shape[dim]]  # one piece: the module gives that piece alone
+        return _modules.TensorSplit(sizes, dim)
+
+    def _sections(self, call: Call) -> nn.Module:
+        """`tensor_split`: so many pieces, the first ones larger by one, or pieces that end at given places."""
+        names = [name for name in ("indices", "sections") if name in call.kwargs]
+        where = names[0] if names else "indices_or_sections"
+        bound = call.bind("input", where, dim=0)
+        dim = literal(call, "dim", bound["dim"])
+        size = bound["input"].shape[dim]
+        if isinstance(bound[where], list | tuple):
+            ends = [min(max(literal(call, where, one) % (size + 1), 0), size) for one in bound[where]]
+            bounds = [0, *ends, size]
+        else:
+            count = literal(call, where, bound[where])
+            bounds = [place * (size // count) + min(place, size % count) for place in range(count + 1)]
+        sizes = [end - start for start, end in pairwise(bounds)]
+        if any(one < 0 for one in sizes):
+            raise Declined(f"{call.target} at places that overlap")
         return _modules.TensorSplit(sizes, dim)
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         sizes = _kept_pieces(module, inputs[0], outputs)
         return module if sizes is None else _modules.TensorSplit(sizes, module.dim)  # type: ignore[arg-type]
+
+
+class UnbindHandler(LayerHandler):
+    """Every position of an axis as a tensor of its own; channels that become tensors of their own are pinned."""
+
+    Params = UnbindParams
+    module_class = _modules.TensorUnbind
+
+    def module(self, call: Call) -> nn.Module:
+        if call.original is not None:
+            return copied(call)
+        bound = call.bind("input", dim=0)
+        dim = literal(call, "dim", bound["dim"])
+        return _modules.TensorUnbind(dim, bound["input"].shape[dim])
+
+    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> list[Tensor]:
+        (given,) = inputs
+        if ids.varies(given, params.dim):
+            ids.pin(given, f"{self.spec.op} takes each of them out")
+        return list(given.unbind(params.dim))
 
 
 def _names(target: str) -> tuple[str, str]:

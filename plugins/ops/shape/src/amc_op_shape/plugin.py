@@ -31,7 +31,13 @@ _HANDLERS: dict[str, tuple[str, str, str, str, str]] = {
         "unflatten",
         "unflatten",
     ),
-    "permute": ("_axes:PermuteHandler", "the axes in another order", "TensorTranspose", "permute", "permute"),
+    "permute": (
+        "_axes:PermuteHandler",
+        "the axes in another order",
+        "TensorTranspose",
+        "permute movedim moveaxis",
+        "permute movedim moveaxis",
+    ),
     "transpose": (
         "_axes:TransposeHandler",
         "two axes change places",
@@ -48,15 +54,40 @@ _HANDLERS: dict[str, tuple[str, str, str, str, str]] = {
         "broadcast_to",
         "expand expand_as broadcast_to",
     ),
+    "unbind": ("_split:UnbindHandler", "every position of an axis by itself", "TensorUnbind", "unbind", "unbind"),
+    "repeat": (
+        "_repeat:RepeatHandler",
+        "the whole tensor several times along axes",
+        "TensorRepeat",
+        "tile",
+        "repeat tile",
+    ),
+    "repeat_interleave": (
+        "_repeat:RepeatInterleaveHandler",
+        "each position of an axis several times in a row",
+        "TensorRepeatInterleave",
+        "repeat_interleave",
+        "repeat_interleave",
+    ),
+    "roll": ("_repeat:RollHandler", "axes rotated by a number of positions", "TensorRoll", "roll", "roll"),
+    "flip": ("_repeat:FlipHandler", "axes backwards", "TensorFlip", "flip fliplr flipud", "flip fliplr flipud"),
+    "windows": ("_gather:WindowsHandler", "sliding windows along an axis", "TensorWindows", "", "unfold"),
+    "gather": ("_gather:GatherHandler", "entries at computed places of an axis", "TensorGather", "gather", "gather"),
     "chunk": ("_split:ChunkHandler", "a number of equal pieces along an axis", "TensorChunk", "chunk", "chunk"),
     "split": (
         "_split:SplitHandler",
         "pieces of given sizes along an axis",
         "TensorSplit",
-        "functional.split split split_with_sizes",
-        "split split_with_sizes",
+        "functional.split split split_with_sizes tensor_split",
+        "split split_with_sizes tensor_split",
     ),
-    "slice": ("_slice:SliceHandler", "indexing with ints, slices, Ellipsis and None", "TensorSlice", "", "__getitem__"),
+    "slice": (
+        "_slice:SliceHandler",
+        "indexing with ints, slices, Ellipsis, None and known positions",
+        "TensorSlice",
+        "narrow select index_select",
+        "__getitem__ narrow select index_select",
+    ),
 }
 
 
