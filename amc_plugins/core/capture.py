@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -76,8 +76,8 @@ def capturing(model: nn.Module, *, strict: bool = False) -> Iterator[Boundary]:
             model(example)
         network = boundary.network
     """
-    recorder = Recorder(unwrap(model), Claims.installed(), strict=strict)
-    with recorder:
+    model = unwrap(model)
+    with _uncompiled(model), Recorder(model, Claims.installed(), strict=strict) as recorder:
         yield Boundary(recorder)
 
 
@@ -105,6 +105,27 @@ def _is_compiled(model: Any) -> bool:
 
 
 @contextmanager
+def _uncompiled(model: nn.Module) -> Iterator[None]:
+    """Parts that `torch.compile` wrapped stand for themselves meanwhile, and compiled functions run as they are written."""
+    swapped = [
+        (owner, name, child)
+        for owner in model.modules()
+        for name, child in owner._modules.items()
+        if child is not None and _is_compiled(child)
+    ]
+    compiler = sys.modules.get("torch._dynamo")
+    eager = torch.compiler.set_stance("force_eager") if compiler is not None and hasattr(torch.compiler, "set_stance") else None
+    try:
+        for owner, name, child in swapped:
+            owner._modules[name] = unwrap(child)
+        with eager or nullcontext():
+            yield
+    finally:
+        for owner, name, child in swapped:
+            owner._modules[name] = child
+
+
+@contextmanager
 def _eval_mode(*modules: nn.Module) -> Iterator[None]:
     modes = [(one, one.training) for module in modules for one in module.modules()]
     try:
@@ -120,9 +141,11 @@ def _finished(recorder: Recorder) -> ReconstructedNetwork:
     recording, model = recorder.recording, recorder.model
     _drop_unused(recording)
     network = ReconstructedNetwork(_document(recording), recording.modules)
-    with _eval_mode(model, network), torch.no_grad():
+    with _uncompiled(model), _eval_mode(model, network), torch.no_grad():
         _verify(network, model, recording)
     network.train(model.training)
+    for where in recording.fixed_sizes:
+        logger.warning("a number computed from sizes is fixed in the record: %s; other sizes would need another", where)
     for reason in recording.opaque.values():
         logger.warning("opaque operation: %s; channels that touch it stay as they are", reason)
     return network
@@ -133,6 +156,8 @@ def _document(recording: Recording) -> Document:
     for name, tensor in zip(recording.input_names, tensors_in(recording.inputs), strict=True):
         specs.append(InputSpec(name=name, dtype=DTYPES[tensor.dtype], shape=list(tensor.shape)))  # type: ignore[arg-type]
     metadata = {f"opaque:{name}": reason for name, reason in recording.opaque.items()}
+    if recording.fixed_sizes:
+        metadata["fixed_sizes"] = "; ".join(recording.fixed_sizes)
     return Document(
         inputs=specs, signature=recording.signature, nodes=recording.nodes, outputs=recording.outputs, metadata=metadata
     )

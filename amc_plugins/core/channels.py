@@ -9,12 +9,13 @@ is merged with another (a flatten), once per such op.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
@@ -292,41 +293,82 @@ def _resolved(
     classes = ids.classes()
     inputs = {layer: classes[vector] for layer, vector in ids.inputs.items()}
     outputs = {layer: classes[vector] for layer, vector in ids.outputs.items() if layer not in sources}
-    pinned: dict[int, list[str]] = defaultdict(list)
-    for vector, why in ids.pins:
-        for one in classes[vector].unique().tolist():
-            if why not in pinned[one]:
-                pinned[one].append(why)
-    members: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for role, table in (("out", outputs), ("in", inputs)):
-        for layer, vector in table.items():
-            for one in vector.unique().tolist():
-                members[one].append((role, layer))
-    made = sorted({one for vector in outputs.values() for one in vector.unique().tolist()})
     compacted = {name: classes[compact(one)] for name, one in values.items()}
-    held: dict[int, list[int]] = defaultdict(list)
-    for place, vector in enumerate(compacted.values()):
-        for one in vector.unique().tolist():
-            held[one].append(place)
-    grouped: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for one in made:
-        parts = () if pinned[one] else tuple(held[one])
-        grouped[(tuple(members[one]), tuple(pinned[one]), parts)].append(one)
+    table = _Incidence(len(classes))
+    for layer, vector in outputs.items():
+        table.add(("out", layer), vector)
+    for layer, vector in inputs.items():
+        table.add(("in", layer), vector)
+    pins: dict[str, list[Tensor]] = defaultdict(list)
+    for vector, why in ids.pins:
+        pins[why].append(vector)
+    pinned = np.zeros(len(classes), dtype=bool)
+    for why, vectors in pins.items():
+        rows = classes[torch.cat(vectors)].unique()
+        table.add(("pin", why), rows)
+        pinned[rows.numpy()] = True
+    for vector in compacted.values():
+        table.add(("held", ""), vector, counted=True)
+    made = torch.cat(list(outputs.values())).unique().numpy() if outputs else np.zeros(0, dtype=np.int64)
     groups: list[ChannelGroup] = []
     names: dict[str, int] = defaultdict(int)
     index = torch.full((len(classes),), -1, dtype=torch.long)
     order = {layer: place for place, layer in enumerate(network.layer_names)}
-    for (roles, reasons, _), group_ids in grouped.items():
-        producers = sorted((layer for role, layer in roles if role == "out"), key=order.__getitem__)  # type: ignore[attr-defined]
-        readers = sorted((layer for role, layer in roles if role == "in"), key=order.__getitem__)  # type: ignore[attr-defined]
+    for roles, group_ids in table.grouped(made, pinned):
+        producers = sorted((layer for role, layer in roles if role == "out"), key=order.__getitem__)
+        readers = sorted((layer for role, layer in roles if role == "in"), key=order.__getitem__)
         name = producers[0] if not names[producers[0]] else f"{producers[0]}#{names[producers[0]]}"
         names[producers[0]] += 1
         index[group_ids] = len(groups)
         consumers = tuple(layer for layer in readers if layer in outputs)
         followers = tuple(layer for layer in readers if layer not in outputs)
-        group_vector = torch.tensor(group_ids)
-        groups.append(ChannelGroup(name, group_vector, tuple(producers), consumers, followers, tuple(reasons)))  # type: ignore[arg-type]
+        reasons = tuple(why for role, why in roles if role == "pin")
+        groups.append(ChannelGroup(name, group_ids, tuple(producers), consumers, followers, reasons))
     return ChannelMap(network, groups, inputs, outputs, compacted, found, index)
+
+
+class _Incidence:
+    """Which channels are where: a sparse matrix of channels by places, whose equal rows are the groups."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._places: list[tuple[str, str]] = []
+        self._entries: list[tuple[Tensor, Tensor]] = []
+        self._seen: set[bytes] = set()
+
+    def add(self, place: tuple[str, str], ids: Tensor, *, counted: bool = False) -> None:
+        """The channels of a place. With `counted`, how many positions each has there matters too."""
+        found, counts = ids.unique(return_counts=True)
+        if counted:
+            key = found.numpy().tobytes() + counts.numpy().tobytes()
+            if key in self._seen:  # the same channels as in an earlier value: it tells nothing apart
+                return
+            self._seen.add(key)
+        self._places.append(place)
+        self._entries.append((found, counts if counted else torch.ones_like(counts)))
+
+    def grouped(
+        self, rows: npt.NDArray[np.int64], pinned: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[list[tuple[str, str]], Tensor]]:
+        """The channels among `rows` in groups of equal places, with those; of pinned ones the values do not matter."""
+        if not len(rows):
+            return
+        columns = np.repeat(np.arange(len(self._entries)), [len(found) for found, _ in self._entries])
+        found, counts = (torch.cat(parts).numpy() for parts in zip(*self._entries, strict=True))
+        matrix = csr_matrix((counts, (found, columns)), shape=(self._size, len(self._entries)))
+        matrix.sort_indices()
+        held = next((at for at, (role, _) in enumerate(self._places) if role == "held"), len(self._places))
+        groups: dict[bytes, list[int]] = defaultdict(list)
+        for row in rows.tolist():
+            start, end = matrix.indptr[row], matrix.indptr[row + 1]
+            where = matrix.indices[start:end]
+            if pinned[row]:
+                groups[where[where < held].tobytes()].append(row)
+            else:
+                groups[where.tobytes() + matrix.data[start:end].tobytes()].append(row)
+        for members in groups.values():
+            start, end = matrix.indptr[members[0]], matrix.indptr[members[0] + 1]
+            yield [self._places[at] for at in matrix.indices[start:end] if at < held], torch.tensor(members)
 
 
 def channel_groups(network: ReconstructedNetwork) -> list[ChannelGroup]:

@@ -20,6 +20,11 @@ class Names:
     def leave(self) -> None:
         self._callers.pop()
 
+    @property
+    def inside(self) -> bool:
+        """Whether a module that is not a layer is running."""
+        return bool(self._callers)
+
     def reserve(self, name: str) -> None:
         self._used.add(name)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -22,12 +24,13 @@ from amc_plugins.core.names import Names
 from amc_plugins.core.plain_layers import without_hooks
 from amc_plugins.core.source_lines import shortest_handler, user_line
 from amc_plugins.core.structure import among, argument_names, leaves, map_leaves, tensors_in, to_tree
-from amc_plugins.core.tracing import TracedInt, TracedSize
+from amc_plugins.core.tracing import TracedInt, TracedQuotient, TracedSize
 from amc_plugins.handlers import Call, Declined, LayerHandler, Value
 
 __all__ = ["Recorder", "Recording"]
 
 _SIZE_GETTERS = frozenset({"torch.Tensor.shape.__get__", "torch.Tensor.size"})
+_COUNTS = frozenset({"torch.Tensor.numel", "torch.Tensor.nelement", "torch.numel"})
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Recording:
     """Recorded tensors by value name, those left out that were changed in place afterwards."""
     opaque: dict[str, str] = field(default_factory=dict)
     """Per opaque node: which op, where, and why it is opaque."""
+    fixed_sizes: list[str] = field(default_factory=list)
+    """Where a number computed from sizes became a constant of the record."""
 
 
 @dataclass
@@ -85,13 +90,17 @@ class Recorder(TorchFunctionMode):
         self._active = False
         self._busy = False  # the recorder itself is using tensors: not part of the network
         self._handles: list[Any] = []
+        self._thread = threading.get_ident()
 
     # --- context ---
 
     def __enter__(self) -> Self:
+        self._thread = threading.get_ident()
         self._handles = [
             register_module_forward_pre_hook(lambda *call: self._unrecorded(self._before_module, *call)),
-            register_module_forward_hook(lambda *call: self._unrecorded(self._after_module, *call), with_kwargs=True),
+            register_module_forward_hook(
+                lambda *call: self._unrecorded(self._after_module, *call), with_kwargs=True, always_call=True
+            ),
         ]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -105,7 +114,7 @@ class Recorder(TorchFunctionMode):
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
     def _unrecorded(self, hook: Callable[..., None], *call: Any) -> None:
-        if self._busy:
+        if self._busy or threading.get_ident() != self._thread:  # the hooks are for modules of the whole process
             return
         self._busy = True
         try:
@@ -118,9 +127,16 @@ class Recorder(TorchFunctionMode):
     def _before_module(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if module is self.model and not self._active and not self.done:
             self._active = True
+            # the last of its hooks, so that what the user's own hooks make of the output is recorded as well
+            self._handles.append(module.register_forward_hook(self._after_root, with_kwargs=True))
             self._begin(args)
         if not self._active or self._leaf is not None:
             return
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CaptureError(
+                f"`{self._path(module)}` is a TorchScript module, called at {user_line()}: it has no Python code to record",
+                hint="put the nn.Module that it was scripted or traced from in its place",
+            )
         if self.claims.is_leaf(module):
             self._leaf = module
             for tensor in tensors_in(args):
@@ -128,16 +144,21 @@ class Recorder(TorchFunctionMode):
         else:
             self._names.enter(self._path(module))
 
-    def _after_module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _after_module(self, module: nn.Module, args: tuple[Any, ...], *results: Any) -> None:
+        """`results` are the keywords and the output, or the output alone (None) when the module raised."""
         if not self._active or (self._leaf is not None and module is not self._leaf):
             return
         if self._leaf is None:
-            self._names.leave()
+            if self._names.inside:
+                self._names.leave()
         else:
             self._leaf = None
-            self._record_module(module, args, kwargs, output)
-        if module is self.model:
-            self._finish(kwargs, output)
+            if len(results) == 2:
+                self._record_module(module, args, results[0], results[1])
+
+    def _after_root(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self._active and not self._names.inside:  # else it called itself
+            self._unrecorded(self._finish, kwargs, output)
 
     def _path(self, module: nn.Module) -> str:
         path = self._paths.get(id(module))
@@ -182,6 +203,8 @@ class Recorder(TorchFunctionMode):
         name = resolve_name(func) or f"{getattr(func, '__module__', '')}.{getattr(func, '__name__', func)}"
         if name in _SIZE_GETTERS:
             return self._size(func, args, kwargs)
+        if name in _COUNTS:
+            return self._count(func, args, kwargs)
         given = list(leaves((args, kwargs)))
         if not any(isinstance(one, TracedInt) or (isinstance(one, Tensor) and self._is_tracked(one)) for one in given):
             return func(*args, **kwargs)
@@ -229,6 +252,8 @@ class Recorder(TorchFunctionMode):
         inputs: list[str] = []
 
         def place(item: Any) -> Any:
+            if isinstance(item, TracedQuotient):
+                return self._fixed(item)
             if not isinstance(item, Tensor | TracedInt):
                 return item
             inputs.append(item.source() if isinstance(item, TracedInt) else self._value(item).name)
@@ -249,6 +274,8 @@ class Recorder(TorchFunctionMode):
         def convert(item: Any) -> Any:
             if isinstance(item, TracedInt):
                 return Ref(item.source())
+            if isinstance(item, TracedQuotient):
+                return self._fixed(item)
             return self._value(item) if isinstance(item, Tensor) else item
 
         return Call(target, map_leaves(args, convert), map_leaves(kwargs, convert), original=module)
@@ -299,6 +326,8 @@ class Recorder(TorchFunctionMode):
 
     def _track(self, name: str, tensor: Tensor) -> None:
         self._names.reserve(name)
+        if id(tensor) in self._tracked:  # changed in place: what it was is gone
+            self.recording.values.pop(self._tracked[id(tensor)].name, None)
         self._tracked[id(tensor)] = _Tracked(name, tensor, _version(tensor))
         self.recording.values[name] = tensor
 
@@ -323,6 +352,18 @@ class Recorder(TorchFunctionMode):
             dim = args[1] if len(args) > 1 else kwargs["dim"]
             return self._traced_size(entry.name, int(dim) % tensor.dim(), plain)
         return TracedSize(self._traced_size(entry.name, dim, size) for dim, size in enumerate(plain))
+
+    def _count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensor = args[0] if args else next(iter(kwargs.values()))
+        entry = self._tracked.get(id(tensor))
+        if entry is None:
+            return func(*args, **kwargs)
+        return TracedSize(self._traced_size(entry.name, dim, size) for dim, size in enumerate(tuple(tensor.shape))).numel()
+
+    def _fixed(self, number: TracedQuotient) -> float:
+        """A quotient of sizes as a plain number, which it stays in the record whatever the sizes are."""
+        self.recording.fixed_sizes.append(f"{float(number):g} at {user_line()}")
+        return float(number)
 
     def _traced_size(self, value: str, dim: int, size: int) -> TracedInt:
         name = f"{value}.size{dim}"

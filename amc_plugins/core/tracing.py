@@ -153,7 +153,7 @@ class TracedSize(tuple[int, ...]):
     def numel(self) -> int:
         total: int = 1
         for size in self:
-            total = size * total
+            total = size if total == 1 else size * total
         return total
 
     def __getitem__(self, index: Any) -> Any:
