@@ -189,3 +189,51 @@ def test_two_inputs_are_tied_where_they_meet() -> None:
     network = capture(TwoInputs().eval(), torch.rand(2, 3, 4, 4), torch.rand(2, 2, 4, 4))
     (group,) = amc.channel_groups(network)
     assert group.producers == ("left", "right") and "an output of the network" in group.pinned
+
+
+class Counting(nn.Module):
+    """Numbers of channels in views, in arithmetic, and of other tensors than the one viewed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.other = nn.Conv2d(3, 8, 1)
+        self.head = nn.Conv2d(8, 6, 1)
+        self.last = nn.Linear(8 * 16 + 6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = self.conv(x), self.other(x)
+        b, c, h, w = y.shape
+        y = self.head(y / (c + 1)).view(b, 6, -1).mean(-1)
+        return self.last(torch.cat([z.view(b, c * h * w), y], 1))
+
+
+def test_numbers_of_channels_that_a_network_computes_with() -> None:
+    network = capture(Counting().eval(), torch.rand(2, 3, 4, 4))
+    groups = {group.name: len(group) for group in channel_map(network).groups if not group.pinned}
+    assert groups == {"conv": 8, "other": 8, "head": 6}
+    for seed in range(3):
+        smaller = assert_masked_equals_shrunk(network, torch.randn(2, 3, 4, 4), seed=seed)
+        assert not [node.name for node in smaller.graph.nodes if node.op == "vn.size" and node.params["dim"] == 1]
+        assert smaller(torch.randn(3, 3, 4, 4).double()).shape == (3, 5)
+
+
+class Asking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 1)
+        self.b = nn.Conv2d(8, 8, 1)
+        self.c = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        x = self.a(x)
+        y = self.b(x)
+        return self.c(y) + torch.full((1, 1, 1, 1), x.shape[1] / 1), y.shape[1] + 1
+
+
+def test_numbers_of_channels_that_leave_the_graph_pin_them() -> None:
+    network = capture(Asking().eval(), torch.rand(2, 3, 4, 4))
+    assert network(torch.rand(1, 3, 4, 4))[1] == 9
+    groups = {group.name: group.pinned for group in channel_map(network).groups}
+    assert groups["b"] == ("an output of the network",)
+    assert_masked_equals_shrunk(network, torch.randn(2, 3, 4, 4))

@@ -262,14 +262,20 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
         values[spec.name] = ids.new(shape[1], axis=1) if len(shape) > 1 else ids.pinned(shape, "an input of the network")
         ids.pin(values[spec.name], "an input of the network")
     sources = {spec.name for spec in network.graph.inputs}
+    counted: dict[str, list[Tensor]] = {}  # per int value: ids of the channels that it counts
     for node in network.graph.nodes:
-        if node.op in (SIZE, INT):
+        if node.op == SIZE:
+            one = compact(values[node.inputs[0]])
+            counted[node.name] = [one] if _varies(one, node.params["dim"]) else []
+            continue
+        if node.op == INT:
+            counted[node.name] = [one for name in node.symbols for one in counted[name]]
             continue
         ids.at(node, [found[name] for name in node.outputs])
         given = [values[name] for name in node.inputs if name in values]
         if node.op == OPAQUE:
             why = f"touches an op without a handler: {network.graph.metadata.get(f'opaque:{node.layer}', node.name)}"
-            for one in given:
+            for one in (*given, *(one for name in node.inputs for one in counted.get(name, ()))):
                 ids.mark(one, why)
             made: Sequence[Tensor] = [ids.pinned(shape, why) for shape in ids.output_shapes]
         else:
@@ -282,8 +288,8 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
         for name, one, shape in zip(node.outputs, made, ids.output_shapes, strict=True):
             values[name] = ids.fitted(one, shape)
     for name in tree_leaves(network.graph.outputs):
-        if name in values:
-            ids.mark(values[name], "an output of the network")
+        for one in [values[name]] if name in values else counted[name]:
+            ids.mark(one, "an output of the network")
     return _resolved(network, ids, values, found, sources)
 
 

@@ -182,7 +182,7 @@ class ShrinkCost:
             if name in self.channels.values:
                 kept[name] = kept_of(name, self.channels.values[name], self.channels.shapes[name], stays)
         handler = handler_for(node.op)
-        layer = keep_layer(self._meta, node, kept)
+        layer = keep_layer(self._meta.layer(node.layer), node, kept)
         params = handler.Params(**plain_params(handler, layer))
         macs = handler.macs(
             params,

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from amc_plugins.core.channels import BATCH, ChannelMap
 from amc_plugins.core.describe import plain_params
-from amc_plugins.core.document import Node
+from amc_plugins.core.document import Document, Node, Ref, tree_leaves
 from amc_plugins.core.errors import GraphError, PluginError
-from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import INT, INT_OPS, OPAQUE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import run_shapes
 from amc_plugins.handlers import Kept, Shape
@@ -34,20 +34,73 @@ def shrink(channels: ChannelMap, removed: Tensor, *, verify: bool = True) -> Rec
     network = channels.network
     layers: dict[str, nn.Module] = {}
     memo: dict[int, object] = {}  # one for all, so that layers that share a tensor share its copy
+    counts = _changing_counts(channels, kept)
     for layer in network.layer_names:
         module = network.layer(layer)
-        changed = [keep_layer(network, node, kept) for node in network.nodes_of(layer) if _touched(node, kept)]
-        smaller = changed[0] if changed else module
+        nodes = network.nodes_of(layer)
+        literal = _with_literals(module, nodes[0], counts)
+        changed = [keep_layer(literal, node, kept) for node in nodes if _touched(node, kept)]
+        smaller = changed[0] if changed else literal
         layers[layer] = copy.deepcopy(module, memo) if smaller is module else smaller
     graph = network.graph.model_copy(deep=True)
     for node in graph.nodes:
-        if node.op not in (OPAQUE, SIZE, INT) and _touched(node, kept):
+        if node.op not in (OPAQUE, SIZE, INT) and (_touched(node, kept) or counts.keys() & set(node.symbols)):
             node.params = plain_params(handler_for(node.op), layers[node.layer])
+    if counts:
+        _drop_unused_ints(graph)
     shrunk = ReconstructedNetwork(graph, layers)
     shrunk.training = network.training
     if verify:
         _check(shrunk, kept)
     return shrunk
+
+
+def _changing_counts(channels: ChannelMap, kept: dict[str, Kept]) -> dict[str, int]:
+    """Int values that say how many channels there are, and would say another number now: their value before."""
+    static: dict[str, int] = {}
+    changing: set[str] = set()
+    for node in channels.network.graph.nodes:
+        if node.op == SIZE:
+            (value,), dim = node.inputs, node.params["dim"]
+            if channels.values[value].shape[dim] > 1:  # else no channels, but the batch or the size of an image
+                static[node.name] = channels.shapes[value][dim]
+                if kept[value].restricts(dim):
+                    changing.add(node.name)
+        elif node.op == INT and all(name in static for name in node.symbols):
+            operands = [static[one.name] if isinstance(one, Ref) else one for one in node.params["operands"]]
+            static[node.name] = INT_OPS[node.params["fn"]](*operands)
+            if changing.intersection(node.symbols):
+                changing.add(node.name)
+    return {name: static[name] for name in changing}
+
+
+def _with_literals(module: nn.Module, node: Node, counts: dict[str, int]) -> nn.Module:
+    """The layer with the numbers in place of computed counts of channels, which `keep` can then make smaller where they
+    are sizes, and which stay what they were where the network computes with them.
+    """
+    if node.op in (SIZE, INT) or not counts.keys() & set(node.symbols):
+        return module
+    handler = handler_for(node.op)
+    params = {name: _substituted(value, counts) for name, value in plain_params(handler, module).items()}
+    return handler.build(handler.Params(**params), handler.tensors(module)).train(module.training)
+
+
+def _substituted(value: object, counts: dict[str, int]) -> object:
+    if isinstance(value, Ref):
+        return counts.get(value.name, value)
+    if isinstance(value, list | tuple):
+        return [_substituted(one, counts) for one in value]
+    return value
+
+
+def _drop_unused_ints(graph: Document) -> None:
+    needed = set(tree_leaves(graph.outputs))
+    nodes: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.op not in (SIZE, INT) or needed.intersection(node.outputs):
+            nodes.append(node)
+            needed.update(node.inputs, node.symbols)
+    graph.nodes = nodes[::-1]
 
 
 def kept_values(channels: ChannelMap, removed: Tensor) -> dict[str, Kept]:
@@ -95,9 +148,8 @@ def _touched(node: Node, kept: dict[str, Kept]) -> bool:
     return any(name in kept and kept[name].indices for name in (*node.inputs, *node.outputs))
 
 
-def keep_layer(network: ReconstructedNetwork, node: Node, kept: dict[str, Kept]) -> nn.Module:
+def keep_layer(module: nn.Module, node: Node, kept: dict[str, Kept]) -> nn.Module:
     """What the handler keeps of a node's layer, with mode, dtype, device and `requires_grad` of the original."""
-    module = network.layer(node.layer)
     if node.op in (OPAQUE, SIZE, INT):
         return module
     handler = handler_for(node.op)
