@@ -16,7 +16,7 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
         " sigmoid silu softmax tanh"
     },
     "amc-op-arithmetic": {"layer_handlers": "add div mul sub"},
-    "amc-op-conv": {"layer_handlers": "conv2d conv_transpose2d"},
+    "amc-op-conv": {"layer_handlers": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"},
     "amc-op-linear": {"layer_handlers": "linear"},
     "amc-op-norm": {"layer_handlers": "batchnorm1d batchnorm2d"},
     "amc-op-pooling": {"layer_handlers": "adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d mean"},
