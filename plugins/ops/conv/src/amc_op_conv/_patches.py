@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,36 +13,36 @@ from amc_plugins.handlers import LinearMap, Shape
 from amc_plugins.plugin import GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["ConvMap", "output_size", "paddings"]
 
 
 def paddings(params: Any) -> list[tuple[int, int]]:
-    """(before, after) for height and width; `same` puts an odd element after, as torch does."""
+    """(before, after) per spatial axis; `same` puts an odd element after, as torch does."""
     if params.padding == "valid":
-        return [(0, 0), (0, 0)]
+        return [(0, 0)] * params.rank
     if params.padding == "same":
         totals = [dilation * (kernel - 1) for dilation, kernel in zip(params.dilation, params.kernel_size, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
     return [(amount, amount) for amount in params.padding]
 
 
-def output_size(params: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """(Ho, Wo) for an input of `size` (H, W)."""
-    height, width = (
+def output_size(params: Any, size: Sequence[int]) -> list[int]:
+    """The spatial size of the output for an input of spatial `size`, (Ho, Wo) for (H, W)."""
+    return [
         (length + before + after - dilation * (kernel - 1) - 1) // stride + 1
         for length, (before, after), dilation, kernel, stride in zip(
             size, paddings(params), params.dilation, params.kernel_size, params.stride, strict=True
         )
-    )
-    return height, width
+    ]
 
 
 class ConvMap(LinearMap):
     """`response = weight @ patch + bias` in every group; a patch has the order of `weight.flatten(1)`: channel, row, column.
 
-    Positions count through (sample, Ho, Wo). The patch at output (r, s) starts at `stride * (r, s)` of the padded input.
+    Positions count through (sample, Ho, Wo), or as many spatial axes as there are. The patch at output (r, s) starts at
+    `stride * (r, s)` of the padded input.
     """
 
     input_axis = 1
@@ -52,7 +53,7 @@ class ConvMap(LinearMap):
         self.in_channels = params.in_channels
         self.out_channels = params.out_channels
         self.groups = params.groups
-        self.taps = params.kernel_size[0] * params.kernel_size[1]
+        self.taps = prod(params.kernel_size)
         self.weight = weight.flatten(1)
         self.bias = bias
         self._params = params
@@ -60,7 +61,7 @@ class ConvMap(LinearMap):
 
     def positions(self, output: Shape, per_sample: int | None, generator: torch.Generator) -> Tensor:
         """Distinct within a sample, ascending, on the generator's device; all when the map has no more than `per_sample`."""
-        samples, size = output[0], output[-2] * output[-1]
+        samples, size = output[0], prod(output[2:])
         if per_sample is None or per_sample >= size:
             return torch.arange(samples * size, device=generator.device)
         keys = torch.rand(samples, size, generator=generator, device=generator.device)
@@ -69,19 +70,20 @@ class ConvMap(LinearMap):
 
     def patches(self, x: Tensor, positions: Tensor) -> Tensor:
         params = self._params
-        (top, bottom), (left, right) = paddings(params)
-        height, width = output_size(params, (x.shape[2], x.shape[3]))
-        sample, row, column = _unravel(positions.to(x.device), height, width)
-        if top or bottom or left or right:
-            x = F.pad(x, (left, right, top, bottom), mode="constant" if params.padding_mode == "zeros" else params.padding_mode)
-        rows = row[:, None] * params.stride[0] + params.dilation[0] * torch.arange(params.kernel_size[0], device=x.device)
-        columns = column[:, None] * params.stride[1] + params.dilation[1] * torch.arange(params.kernel_size[1], device=x.device)
-        taken = x.permute(0, 2, 3, 1)[sample[:, None, None], rows[:, :, None], columns[:, None, :]]  # (R, kh, kw, c)
-        return taken.permute(0, 3, 1, 2).reshape(len(positions), -1)
+        sample, *places = _unravel(positions.to(x.device), output_size(params, x.shape[2:]))
+        around = [amount for pair in reversed(paddings(params)) for amount in pair]
+        if any(around):
+            x = F.pad(x, around, mode="constant" if params.padding_mode == "zeros" else params.padding_mode)
+        shape = [len(positions), *[1] * params.rank]
+        index = [sample.view(shape)]
+        for axis, (place, kernel) in enumerate(zip(places, params.kernel_size, strict=True)):
+            taps = place[:, None] * params.stride[axis] + params.dilation[axis] * torch.arange(kernel, device=x.device)
+            index.append(taps.view([*shape[: axis + 1], kernel, *shape[axis + 2 :]]))
+        taken = x.movedim(1, -1)[tuple(index)]  # (R, kh, kw, c)
+        return taken.movedim(-1, 1).reshape(len(positions), -1)
 
     def responses(self, y: Tensor, positions: Tensor) -> Tensor:
-        sample, row, column = _unravel(positions.to(y.device), y.shape[2], y.shape[3])
-        return y[sample, :, row, column]
+        return y.movedim(1, -1)[tuple(_unravel(positions.to(y.device), y.shape[2:]))]
 
     def rebuilt(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
         """Raises `GraphError` when the numbers of rows or columns do not make a layer of as many groups."""
@@ -98,7 +100,10 @@ class ConvMap(LinearMap):
         return self._build(self._params.model_copy(update=update), tensors)
 
 
-def _unravel(positions: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    size = height * width
-    inside = positions % size
-    return positions // size, inside // width, inside % width
+def _unravel(positions: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The sample and the place on each spatial axis."""
+    places = []
+    for size in reversed(sizes):
+        places.append(positions % size)
+        positions = positions // size
+    return [positions, *reversed(places)]

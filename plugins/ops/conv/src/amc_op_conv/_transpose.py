@@ -1,19 +1,31 @@
-"""`vn.conv_transpose2d`."""
+"""`vn.conv_transpose1d`, `vn.conv_transpose2d` and `vn.conv_transpose3d`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
-from amc_op_conv._channels import Amounts, ConvHandler, Sizes, kept_weight, pair, taken
+from amc_op_conv._channels import Amounts, ConvHandler, ConvParams, kept_weight, taken
 from amc_plugins.handlers import Call, Declined, Int, Kept, Ref, Shape, assign_tensors, with_flags_of
-from amc_plugins.handlers import Params as BaseParams
 
-__all__ = ["ConvTranspose2dHandler", "SizedConvTranspose2d"]
+__all__ = [
+    "ConvTranspose1dHandler",
+    "ConvTranspose2dHandler",
+    "ConvTranspose3dHandler",
+    "SizedConvTranspose1d",
+    "SizedConvTranspose2d",
+    "SizedConvTranspose3d",
+]
+
+
+class SizedConvTranspose1d(nn.ConvTranspose1d):
+    """A transposed convolution whose output size the network computes; it is called with `output_size=[L]`."""
+
+    output_size: list[Int]
 
 
 class SizedConvTranspose2d(nn.ConvTranspose2d):
@@ -22,20 +34,39 @@ class SizedConvTranspose2d(nn.ConvTranspose2d):
     output_size: list[Int]
 
 
-class ConvTranspose2dHandler(ConvHandler):
-    """Transposed 2-D convolution of (N, C, H, W) or (C, H, W) with a weight (c, n / groups, kh, kw)."""
+class SizedConvTranspose3d(nn.ConvTranspose3d):
+    """A transposed convolution whose output size the network computes; it is called with `output_size=[Do, Ho, Wo]`."""
 
-    class Params(BaseParams):
-        in_channels: PositiveInt
-        out_channels: PositiveInt
-        kernel_size: Sizes
-        stride: Sizes = Field([1, 1])
-        padding: Amounts = Field([0, 0])
-        output_padding: Amounts = Field([0, 0])
-        groups: PositiveInt = 1
-        bias: bool = True
-        dilation: Sizes = Field([1, 1])
-        output_size: list[Int] | None = None
+    output_size: list[Int]
+
+
+class ConvTranspose2dParams(ConvParams):
+    """As in `torch.nn.ConvTranspose2d`. `output_size` has what the network computes when it runs."""
+
+    spatial = ("kernel_size", "stride", "padding", "output_padding", "dilation")
+    padding: Amounts = Field([0])
+    output_padding: Amounts = Field([0])
+    output_size: list[Int] | None = None
+
+
+class ConvTranspose1dParams(ConvTranspose2dParams):
+    """As in `torch.nn.ConvTranspose1d`."""
+
+    rank = 1
+
+
+class ConvTranspose3dParams(ConvTranspose2dParams):
+    """As in `torch.nn.ConvTranspose3d`."""
+
+    rank = 3
+
+
+class ConvTranspose2dHandler(ConvHandler):
+    """Transposed convolution with a weight (c, n / groups, ...)."""
+
+    Params = ConvTranspose2dParams
+    conv_class: ClassVar[type[nn.Module]] = nn.ConvTranspose2d
+    sized_class: ClassVar[type[nn.Module]] = SizedConvTranspose2d
 
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
@@ -50,7 +81,7 @@ class ConvTranspose2dHandler(ConvHandler):
                 kernel_size=kernel,
                 groups=bound["groups"],
                 bias="bias" in tensors,
-                **{name: pair(bound[name]) for name in ("stride", "padding", "output_padding", "dilation")},
+                **{name: bound[name] for name in ("stride", "padding", "output_padding", "dilation")},
             )
         except (ValidationError, TypeError) as error:
             raise Declined(f"{call.target} with settings that the network computes: {error}") from error
@@ -63,11 +94,12 @@ class ConvTranspose2dHandler(ConvHandler):
         bound = call.bind("input", output_size=None)
         params: Any = self.params(original)
         if bound["output_size"] is not None:
-            size = list(bound["output_size"])[-2:]
+            size = list(bound["output_size"])[-self.rank :]
             if any(isinstance(one, Ref) for one in size):
                 params = params.model_copy(update={"output_size": size})
             else:
-                plain = output_size(params.model_copy(update={"output_padding": [0, 0]}), bound["input"].shape[-2:])
+                without = params.model_copy(update={"output_padding": [0] * self.rank})
+                plain = output_size(without, bound["input"].shape[-self.rank :])
                 extra = [int(want) - have for want, have in zip(size, plain, strict=True)]
                 params = params.model_copy(update={"output_padding": extra})
         tensors = {"weight": original.weight, "bias": original.bias}
@@ -75,39 +107,38 @@ class ConvTranspose2dHandler(ConvHandler):
 
     def params(self, module: nn.Module) -> BaseModel:
         one: Any = module
-        pairs = {name: pair(getattr(one, name)) for name in ("kernel_size", "stride", "padding", "output_padding", "dilation")}
         return self.Params(
             in_channels=one.in_channels,
             out_channels=one.out_channels,
             groups=one.groups,
             bias=one.bias is not None,
-            output_size=one.output_size if isinstance(one, SizedConvTranspose2d) else None,
-            **pairs,
+            output_size=getattr(one, "output_size", None),
+            **{name: getattr(one, name) for name in self.Params.spatial},
         )
 
     def build(self, params: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
         given = {name: getattr(params, name) for name in type(params).model_fields if name != "output_size"}
         # On the meta device initialisation costs nothing and draws no random numbers.
         if params.output_size is None:
-            module = nn.ConvTranspose2d(**given, device="meta")
+            module = self.conv_class(**given, device="meta")
         else:
-            module = SizedConvTranspose2d(**given, device="meta")
-            module.output_size = list(params.output_size)
+            module = self.sized_class(**given, device="meta")
+            vars(module)["output_size"] = list(params.output_size)
         assign_tensors(module, tensors)
         return module
 
     def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
         if params.output_size is not None:
             return None
-        *batch, _, height, width = inputs[0]
-        return [(*batch, params.out_channels, *output_size(params, (height, width)))]
+        *batch, _ = inputs[0][: -self.rank]
+        return [(*batch, params.out_channels, *output_size(params, inputs[0][-self.rank :]))]
 
     def macs(self, params: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
         return prod(inputs[0]) * int(params.out_channels // params.groups) * int(prod(params.kernel_size))
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         one: Any = module
-        incoming, outgoing = inputs[0].axis(-3), outputs[0].axis(-3)
+        incoming, outgoing = inputs[0].axis(-1 - self.rank), outputs[0].axis(-1 - self.rank)
         weight, groups = kept_weight(one.weight.detach(), one.groups, incoming, outgoing)
         tensors = {"weight": weight}
         if one.bias is not None:
@@ -116,8 +147,26 @@ class ConvTranspose2dHandler(ConvHandler):
         return self.build(self.params(module).model_copy(update=update), tensors)
 
 
+class ConvTranspose1dHandler(ConvTranspose2dHandler):
+    """Transposed 1-D convolution of (N, C, L) or (C, L)."""
+
+    rank = 1
+    Params = ConvTranspose1dParams
+    conv_class = nn.ConvTranspose1d
+    sized_class = SizedConvTranspose1d
+
+
+class ConvTranspose3dHandler(ConvTranspose2dHandler):
+    """Transposed 3-D convolution of (N, C, D, H, W) or (C, D, H, W)."""
+
+    rank = 3
+    Params = ConvTranspose3dParams
+    conv_class = nn.ConvTranspose3d
+    sized_class = SizedConvTranspose3d
+
+
 def output_size(params: Any, size: Sequence[int]) -> list[int]:
-    """(Ho, Wo) of a transposed convolution on an input of `size` (H, W)."""
+    """The spatial size of a transposed convolution's output for an input of spatial `size`, (Ho, Wo) for (H, W)."""
     return [
         (length - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra + 1
         for length, stride, padding, dilation, kernel, extra in zip(

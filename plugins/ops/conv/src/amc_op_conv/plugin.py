@@ -9,19 +9,24 @@ from amc_plugins.plugin import LayerHandlerSpec, hookimpl
 
 @hookimpl
 def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
-    yield LayerHandlerSpec(
-        name="conv2d",
-        op="vn.conv2d",
-        summary="2-D convolution: dense, grouped, depthwise",
-        api=(1, 0),
-        target="amc_op_conv._conv2d:Conv2dHandler",
-        captures=("torch.nn.Conv2d", "torch.nn.functional.conv2d", "torch.conv2d"),
-    )
-    yield LayerHandlerSpec(
-        name="conv_transpose2d",
-        op="vn.conv_transpose2d",
-        summary="transposed 2-D convolution: dense, grouped, depthwise",
-        api=(1, 0),
-        target="amc_op_conv._transpose:ConvTranspose2dHandler",
-        captures=("torch.nn.ConvTranspose2d", "torch.nn.functional.conv_transpose2d", "torch.conv_transpose2d"),
-    )
+    for rank in (1, 2, 3):
+        yield LayerHandlerSpec(
+            name=f"conv{rank}d",
+            op=f"vn.conv{rank}d",
+            summary=f"{rank}-D convolution: dense, grouped, depthwise",
+            api=(1, 0),
+            target=f"amc_op_conv._conv:Conv{rank}dHandler",
+            captures=(f"torch.nn.Conv{rank}d", f"torch.nn.functional.conv{rank}d", f"torch.conv{rank}d"),
+        )
+        yield LayerHandlerSpec(
+            name=f"conv_transpose{rank}d",
+            op=f"vn.conv_transpose{rank}d",
+            summary=f"transposed {rank}-D convolution: dense, grouped, depthwise",
+            api=(1, 0),
+            target=f"amc_op_conv._transpose:ConvTranspose{rank}dHandler",
+            captures=(
+                f"torch.nn.ConvTranspose{rank}d",
+                f"torch.nn.functional.conv_transpose{rank}d",
+                f"torch.conv_transpose{rank}d",
+            ),
+        )

@@ -1,35 +1,45 @@
-"""`vn.conv2d`."""
+"""`vn.conv1d`, `vn.conv2d` and `vn.conv3d`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
-from amc_op_conv._channels import Amounts, ConvHandler, Sizes, kept_weight, pair, taken
+from amc_op_conv._channels import Amounts, ConvHandler, ConvParams, kept_weight, taken
 from amc_op_conv._patches import ConvMap, output_size
 from amc_plugins.handlers import Call, Declined, Kept, LinearMap, Shape, assign_tensors, with_flags_of
-from amc_plugins.handlers import Params as BaseParams
 
-__all__ = ["Conv2dHandler"]
+__all__ = ["Conv1dHandler", "Conv2dHandler", "Conv3dHandler"]
+
+
+class Conv2dParams(ConvParams):
+    """As in `torch.nn.Conv2d`."""
+
+    padding: Amounts | Literal["same", "valid"] = Field([0])
+    padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
+
+
+class Conv1dParams(Conv2dParams):
+    """As in `torch.nn.Conv1d`."""
+
+    rank = 1
+
+
+class Conv3dParams(Conv2dParams):
+    """As in `torch.nn.Conv3d`."""
+
+    rank = 3
 
 
 class Conv2dHandler(ConvHandler):
-    """2-D convolution of (N, C, H, W) or (C, H, W) with a weight (n, c / groups, kh, kw)."""
+    """Convolution with a weight (n, c / groups, ...)."""
 
-    class Params(BaseParams):
-        in_channels: PositiveInt
-        out_channels: PositiveInt
-        kernel_size: Sizes
-        stride: Sizes = Field([1, 1])
-        padding: Amounts | Literal["same", "valid"] = Field([0, 0])
-        dilation: Sizes = Field([1, 1])
-        groups: PositiveInt = 1
-        bias: bool = True
-        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
+    Params = Conv2dParams
+    conv_class: ClassVar[type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = nn.Conv2d
 
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
@@ -45,9 +55,9 @@ class Conv2dHandler(ConvHandler):
                 in_channels=in_group * bound["groups"],
                 out_channels=out_channels,
                 kernel_size=kernel,
-                stride=pair(bound["stride"]),
-                padding=_padding(bound["padding"]),
-                dilation=pair(bound["dilation"]),
+                stride=bound["stride"],
+                padding=bound["padding"],
+                dilation=bound["dilation"],
                 groups=bound["groups"],
                 bias="bias" in tensors,
             )
@@ -63,10 +73,10 @@ class Conv2dHandler(ConvHandler):
         return self.Params(
             in_channels=one.in_channels,
             out_channels=one.out_channels,
-            kernel_size=pair(one.kernel_size),
-            stride=pair(one.stride),
-            padding=_padding(one.padding),
-            dilation=pair(one.dilation),
+            kernel_size=one.kernel_size,
+            stride=one.stride,
+            padding=one.padding,
+            dilation=one.dilation,
             groups=one.groups,
             bias=one.bias is not None,
             padding_mode=one.padding_mode,
@@ -74,20 +84,20 @@ class Conv2dHandler(ConvHandler):
 
     def build(self, params: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
         # On the meta device initialisation costs nothing and draws no random numbers.
-        module = nn.Conv2d(**params.model_dump(), device="meta")
+        module = self.conv_class(**params.model_dump(), device="meta")
         assign_tensors(module, tensors)
         return module
 
     def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape]:
-        *batch, _, height, width = inputs[0]
-        return [(*batch, params.out_channels, *output_size(params, (height, width)))]
+        *batch, _ = inputs[0][: -self.rank]
+        return [(*batch, params.out_channels, *output_size(params, inputs[0][-self.rank :]))]
 
     def macs(self, params: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
         return prod(outputs[0]) * int(params.in_channels // params.groups) * int(prod(params.kernel_size))
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         one: Any = module
-        incoming, outgoing = inputs[0].axis(-3), outputs[0].axis(-3)
+        incoming, outgoing = inputs[0].axis(-1 - self.rank), outputs[0].axis(-1 - self.rank)
         weight, groups = kept_weight(one.weight.detach(), one.groups, outgoing, incoming)
         tensors = {"weight": weight}
         if one.bias is not None:
@@ -100,5 +110,17 @@ class Conv2dHandler(ConvHandler):
         return ConvMap(self.params(module), tensors["weight"], tensors.get("bias"), self.build)
 
 
-def _padding(amounts: Any) -> Any:
-    return amounts if isinstance(amounts, str) else pair(amounts)
+class Conv1dHandler(Conv2dHandler):
+    """1-D convolution of (N, C, L) or (C, L)."""
+
+    rank = 1
+    Params = Conv1dParams
+    conv_class = nn.Conv1d
+
+
+class Conv3dHandler(Conv2dHandler):
+    """3-D convolution of (N, C, D, H, W) or (C, D, H, W)."""
+
+    rank = 3
+    Params = Conv3dParams
+    conv_class = nn.Conv3d
