@@ -28,11 +28,12 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from amc_plugins.core.capture import Boundary, capturing, unwrap
 from amc_plugins.core.document import Document
 from amc_plugins.core.draw import SUFFIXES, draw_all
-from amc_plugins.core.errors import CaptureError, SettingsError
+from amc_plugins.core.errors import AmcError, CaptureError, SettingsError
 from amc_plugins.core.network import ReconstructedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 __all__ = ["getReconstructedNetwork", "insertCaptureBoundaryEnd", "insertCaptureBoundaryStart"]
 
@@ -51,15 +52,24 @@ class _Session:
         self.ended = False
         self.displaced = False
         self.failure: BaseException | None = None
-        self._hook = torch_module.register_module_forward_hook(self._after, always_call=True)
+        self._depth = 0  # a network may call itself
+        self._handles: list[RemovableHandle] = [torch_module.register_module_forward_pre_hook(self._before)]
+
+    def _before(self, module: nn.Module, inputs: Any) -> None:
+        if module is not self._root:
+            return
+        if not self._depth:  # now, so that it comes after the recorder's hook and the user's
+            self._handles.append(module.register_forward_hook(self._after, always_call=True))
+        self._depth += 1
 
     def _after(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Runs after every forward, last of all hooks, and inside the handling of the exception of one that raised."""
-        if module is not self._root:
+        """The last hook after the forward; also inside the handling of the exception of one that raised."""
+        self._depth -= 1
+        if self._depth:
             return
         if not self.boundary._recorder.done:
             self.failure = sys.exc_info()[1]
-            if next(reversed(torch_module._global_forward_hooks)) != self._hook.id:
+            if next(reversed(module._forward_hooks)) != self._handles[-1].id:
                 return  # torch is going through the hooks that are left, so they may not change now: the end will close
         self.close()
 
@@ -67,9 +77,8 @@ class _Session:
         context, self._context = self._context, None
         if context is None:
             return
-        self._hook.remove()
-        # torch forgets this one, and `torch.compile` would warn about global hooks for the rest of the process
-        torch_module._global_forward_hooks_always_called.pop(self._hook.id, None)
+        for handle in self._handles:
+            handle.remove()
         above: list[TorchFunctionMode] = []  # modes that the user entered after the start and is still in
         stack = _get_current_function_mode_stack()
         if self.boundary._recorder in stack:
@@ -107,6 +116,7 @@ def insertCaptureBoundaryEnd() -> None:  # noqa: N802 - the source page's name
 
     Raises:
         CaptureError: there is no open boundary, the network was not called inside it, or its forward raised.
+        AmcError: what the recording itself raised there.
     """
     session = _session
     if session is None or session.ended:
@@ -119,6 +129,9 @@ def insertCaptureBoundaryEnd() -> None:  # noqa: N802 - the source page's name
             "a `with` block that began before the capture boundary ended inside it, and took the recorder with it",
             hint=f"call {_START}, the network and {_END} inside the same `with` blocks",
         )
+    if isinstance(session.failure, AmcError):
+        _drop()
+        raise session.failure
     if session.failure is not None:
         _drop()
         raise CaptureError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -33,5 +34,5 @@ def load_snapshot(path: Path) -> ReconstructedNetwork:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
         return rebuild(Document.from_json(held["document"]), held["tensors"])
-    except (RuntimeError, KeyError, EOFError, TypeError) as error:
+    except (RuntimeError, KeyError, EOFError, TypeError, UnpicklingError) as error:
         raise DocumentError(f"`{path}` is damaged: {error}", hint="delete it; the step will be done again") from error

@@ -60,13 +60,12 @@ def page_of(picture: Picture) -> str:
 
 
 def _data(picture: Picture, scene: Scene) -> dict[str, Any]:
-    entering: dict[int, list[int]] = {}
+    entering: dict[int, dict[int, int]] = {}  # card -> wire -> the first input that it goes into
     leaving: dict[int, list[int]] = {}
     for number, wire in enumerate(picture.wires):
         leaving.setdefault(wire.start, []).append(number)
-        for end, _ in sorted(wire.ends, key=lambda one: one[1]):
-            if number not in entering.setdefault(end, []):
-                entering[end].append(number)
+        for end, port in sorted(wire.ends):
+            entering.setdefault(end, {}).setdefault(number, port)
     total = sum(card.macs or 0 for card in picture.cards)
     cards = [
         {
@@ -74,12 +73,12 @@ def _data(picture: Picture, scene: Scene) -> dict[str, Any]:
             "about": f"{card.type} · {card.op}" if card.op else card.type,
             "rows": _rows(card, total),
             "box": [placed.x, placed.y, placed.width, placed.height],
-            "from": entering.get(placed.index, []),
+            "from": sorted(entering.get(placed.index, {}), key=lambda wire: entering[placed.index][wire]),
             "to": leaving.get(placed.index, []),
         }
         for card, placed in zip(picture.cards, scene.cards, strict=True)
     ]
-    wires = [[wire.start, [end for end, _ in wire.ends]] for wire in picture.wires]
+    wires = [[wire.start, [end for end, _ in wire.ends], wire.value] for wire in picture.wires]
     return {"width": scene.width, "height": scene.height, "cards": cards, "wires": wires}
 
 
