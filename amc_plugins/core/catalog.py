@@ -18,7 +18,10 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
     "amc-op-arithmetic": {"layer_handlers": "add div mul sub"},
     "amc-op-conv": {"layer_handlers": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"},
     "amc-op-linear": {"layer_handlers": "linear"},
-    "amc-op-norm": {"layer_handlers": "batchnorm1d batchnorm2d"},
+    "amc-op-norm": {
+        "layer_handlers": "batchnorm1d batchnorm2d batchnorm3d group_norm instance_norm layer_norm local_response_norm"
+        " normalize rms_norm"
+    },
     "amc-op-pooling": {"layer_handlers": "adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d mean"},
     "amc-op-resize": {"layer_handlers": "interpolate pad pixel_shuffle pixel_unshuffle"},
     "amc-op-shape": {
