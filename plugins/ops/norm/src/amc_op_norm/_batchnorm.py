@@ -1,4 +1,4 @@
-"""`vn.batchnorm2d` and `vn.batchnorm1d`: weight * (x - mean) / sqrt(var + eps) + bias per channel.
+"""`vn.batchnorm1d`, `vn.batchnorm2d` and `vn.batchnorm3d`: weight * (x - mean) / sqrt(var + eps) + bias per channel.
 
 S. Ioffe and C. Szegedy, Batch Normalization, ICML 2015, algorithm 2 (inference) and 1 (training).
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from amc_plugins.handlers import Call, ChannelIds, Declined, ElementwiseHandler, Kept, assign_tensors, with_flags_of
 from amc_plugins.handlers import Params as BaseParams
 
-__all__ = ["BatchNorm1dHandler", "BatchNorm2dHandler"]
+__all__ = ["BatchNorm1dHandler", "BatchNorm2dHandler", "BatchNorm3dHandler"]
 
 _PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
 
@@ -34,7 +34,7 @@ class BatchNorm2dHandler(ElementwiseHandler):
         affine: bool = True
         track_running_stats: bool = True
 
-    norm_class: ClassVar[type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = nn.BatchNorm2d
+    norm_class: ClassVar[type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = nn.BatchNorm2d
     ranks: ClassVar[tuple[int, ...]] = (4,)
 
     def module(self, call: Call) -> nn.Module:
@@ -108,3 +108,10 @@ class BatchNorm1dHandler(BatchNorm2dHandler):
 
     norm_class = nn.BatchNorm1d
     ranks = (2, 3)
+
+
+class BatchNorm3dHandler(BatchNorm2dHandler):
+    """Batch normalisation of (N, C, D, H, W)."""
+
+    norm_class = nn.BatchNorm3d
+    ranks = (5,)
