@@ -16,13 +16,19 @@ from amc_plugins.cli.state import options
 from amc_plugins.core.discovery import discover
 from amc_plugins.core.errors import AmcError
 
-__all__ = ["CLI_ERROR", "INTERRUPTED", "report"]
+__all__ = ["CLI_ERROR", "INTERRUPTED", "Interrupted", "report"]
 
 INTERRUPTED = 130
 REFUSED = 2
 
 CLI_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """What typer raises for a wrong command line: the base of its usage errors (it comes from click or from typer's own copy)."""
+
+
+class Interrupted(AmcError):  # noqa: N818 - an event, not a mistake
+    """Ctrl-C in work that can go on; the hint says how."""
+
+    exit_code = INTERRUPTED
 
 
 def report(error: BaseException) -> int:

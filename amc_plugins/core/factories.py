@@ -7,7 +7,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import nn
 
 from amc_plugins.core.errors import AmcError, nearest
 
-__all__ = ["call_factory", "load_weights"]
+__all__ = ["call_factory", "import_reference", "load_weights"]
 
 
 def call_factory(reference: str, settings: Mapping[str, Any] | None = None, *, base: Path | None = None, seed: int = 0) -> Any:
@@ -26,22 +27,16 @@ def call_factory(reference: str, settings: Mapping[str, Any] | None = None, *, b
     Args:
         reference: `package.module:factory` or `file.py:factory`, a relative file being looked for in `base`.
         settings: keywords for the factory.
-        base: a folder; the working directory by default. It is on the import path while the factory's module is imported.
+        base: a folder; the working directory by default. It is on the import path during the import and the call, as is the
+            folder of a file.
         seed: of `torch`'s global generator during the call.
 
     Raises:
         AmcError: the file, the module or the name does not exist, or importing or calling it fails (its own error is
             the cause).
     """
-    where, _, name = reference.rpartition(":")
-    if not where or not name:
-        raise AmcError(f"`{reference}` names no factory", hint="write `package.module:factory` or `file.py:factory`")
-    base = (base or Path.cwd()).resolve()
-    module = _imported(where, base)
-    factory = getattr(module, name, None)
-    if factory is None:
-        raise AmcError(f"`{where}` has no `{name}`{nearest(name, vars(module))}")
-    with torch.random.fork_rng():
+    factory = import_reference(reference, base)
+    with torch.random.fork_rng(), _importable(reference, base):
         torch.manual_seed(seed)
         try:
             return factory(**(settings or {}))
@@ -51,10 +46,38 @@ def call_factory(reference: str, settings: Mapping[str, Any] | None = None, *, b
             raise AmcError(f"`{reference}` failed: {type(error).__name__}: {error}") from error
 
 
+def import_reference(reference: str, base: Path | None = None) -> Any:
+    """What a reference names, not called; see `call_factory`."""
+    where, _, name = reference.rpartition(":")
+    if not where or not name:
+        raise AmcError(f"`{reference}` names no factory", hint="write `package.module:factory` or `file.py:factory`")
+    with _importable(reference, base) as folder:
+        module = _imported(where, folder)
+    found = getattr(module, name, None)
+    if found is None:
+        raise AmcError(f"`{where}` has no `{name}`{nearest(name, vars(module))}")
+    return found
+
+
+@contextmanager
+def _importable(reference: str, base: Path | None) -> Iterator[Path]:
+    """The base, and the folder of a referenced file, on the import path."""
+    base = (base or Path.cwd()).resolve()
+    where = reference.rpartition(":")[0]
+    folders = [str(base)]
+    if where.endswith(".py"):
+        folders.insert(0, str((base / Path(where).expanduser()).resolve().parent))
+    added = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+    sys.path[:0] = added
+    try:
+        yield base
+    finally:
+        for folder in added:
+            if folder in sys.path:
+                sys.path.remove(folder)
+
+
 def _imported(where: str, base: Path) -> Any:
-    added = str(base) not in sys.path
-    if added:
-        sys.path.insert(0, str(base))
     try:
         if not where.endswith(".py"):
             return importlib.import_module(where)
@@ -79,9 +102,6 @@ def _imported(where: str, base: Path) -> Any:
         raise
     except Exception as error:
         raise AmcError(f"`{where}` cannot be imported: {type(error).__name__}: {error}") from error
-    finally:
-        if added:
-            sys.path.remove(str(base))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

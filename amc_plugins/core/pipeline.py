@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from amc_plugins.compression import CompressionResult
 from amc_plugins.core import engine
 from amc_plugins.core.capture import capture
-from amc_plugins.core.errors import CheckFailed, RecipeError
+from amc_plugins.core.errors import AmcError, CheckFailed, RecipeError
 from amc_plugins.core.factories import call_factory, load_weights
 from amc_plugins.core.macs import Profile, profile
 from amc_plugins.core.network import ReconstructedNetwork
@@ -26,7 +29,7 @@ from amc_plugins.core.runs import Run
 from amc_plugins.core.snapshots import load_snapshot, save_snapshot
 from amc_plugins.exporting import atomic_write
 
-__all__ = ["RESULTS", "RunResult", "open_network", "run_recipe"]
+__all__ = ["RESULTS", "RunResult", "done_before", "open_network", "run_recipe"]
 
 logger = logging.getLogger("amc_plugins.run")
 RESULTS = "results.json"
@@ -47,6 +50,8 @@ def open_network(section: NetworkSection, base: Path, *, seed: int = 0, strict: 
     if ":" not in section.source:
         return engine.load(base / section.source)
     model = call_factory(section.source, section.settings, base=base, seed=seed)
+    if not isinstance(model, nn.Module):
+        raise AmcError(f"`{section.source}` made a {type(model).__name__}; a factory of a network makes a torch module")
     if section.weights is not None:
         load_weights(model, base / section.weights)
     assert section.input is not None  # the section's own validation
@@ -94,12 +99,10 @@ class _Runner:
         self.data = _Data(recipe.data, base, recipe.seed)
         self.done: dict[str, dict[str, Any]] = {}
         self.steps: list[dict[str, Any]] = []
+        self.files = _fingerprints(recipe, base)
         found = _read_results(folder)
         if found is not None:
-            if found["recipe"] != _identity(recipe):
-                raise RecipeError(
-                    f"`{folder}` holds the run of another recipe", hint="give this recipe another `folder`, or delete that one"
-                )
+            _check_same(found, _identity(recipe), self.files, folder)
             self.done = {step["name"]: step for step in found["steps"]}
 
     # --- steps ---
@@ -141,7 +144,13 @@ class _Runner:
         return accuracy(network, self.data.need(part))
 
     def write(self) -> None:
-        whole = {"schema": 1, "title": self.recipe.title, "recipe": _identity(self.recipe), "steps": self.steps}
+        whole = {
+            "schema": 1,
+            "title": self.recipe.title,
+            "recipe": _identity(self.recipe),
+            "files": self.files,
+            "steps": self.steps,
+        }
         with atomic_write(self.folder / RESULTS) as temporary:
             temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
 
@@ -219,11 +228,11 @@ class _Runner:
         return files
 
 
-def run_recipe(recipe: Recipe, base: Path) -> RunResult:
+def run_recipe(recipe: Recipe, base: Path, observers: Iterable[object] = ()) -> RunResult:
     """See `amc_plugins.run`."""
     folder = base / recipe.folder
-    observers = registry().make_observers(recipe.observers)
-    with Run(recipe.title, folder, observers) as run:
+    told = [*observers, *registry().make_observers(recipe.observers)]
+    with Run(recipe.title, folder, told, _step_names(recipe)) as run:
         runner = _Runner(recipe, base, run, folder)
         original = runner.step("capture", "capture", runner.captured)
         network = original
@@ -258,7 +267,50 @@ def _check_floor(recipe: Recipe, runner: _Runner, network: ReconstructedNetwork)
         )
 
 
+def done_before(recipe: Recipe, base: Path) -> list[str]:
+    """Names of the steps that a run of the recipe would take from its folder."""
+    folder = base / recipe.folder
+    found = _read_results(folder) or {"steps": []}
+    return [step["name"] for step in found["steps"] if (folder / f"{step['name']}.pt").is_file()]
+
+
+def _step_names(recipe: Recipe) -> tuple[str, ...]:
+    kinds = ("compress", "train") if recipe.train is not None else ("compress",)
+    rounds = (f"round{number}-{kind}" for number in range(1, recipe.rounds + 1) for kind in kinds)
+    return ("capture", *rounds, "export")
+
+
+def _fingerprints(recipe: Recipe, base: Path) -> dict[str, str]:
+    """SHA-256 of the files that a recipe names, by the path written there: the run's results depend on them."""
+    data = [getattr(recipe.data, part) for part in ("train", "validation", "test", "calibration")]
+    references = [recipe.network.source, *filter(None, data)]
+    names = {one.rpartition(":")[0] if ":" in one else one for one in references}
+    names = {name for name in names if not name.isidentifier() and Path(name).suffix}
+    paths = {name: base / Path(name).expanduser() for name in sorted({*names, *filter(None, [recipe.network.weights])})}
+    return {name: sha256(path.read_bytes()).hexdigest() for name, path in paths.items() if path.is_file()}
+
+
+def _check_same(found: dict[str, Any], identity: dict[str, Any], files: dict[str, str], folder: Path) -> None:
+    """Refuse to go on with a run whose results would not be those of this recipe."""
+    hint = "give this recipe another `folder`, or delete that one"
+    if found["recipe"] != identity:
+        different = sorted(_differences(found["recipe"], identity))
+        raise RecipeError(f"`{folder}` holds the run of another recipe: {', '.join(different)} differ", hint=hint)
+    before = found.get("files", {})
+    changed = sorted(name for name in {*before, *files} if before.get(name) != files.get(name))
+    if changed:
+        raise RecipeError(f"`{folder}` holds a run from before {', '.join(changed)} changed", hint=hint)
+
+
+def _differences(a: Any, b: Any, path: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = {*a, *b}
+        return [one for key in keys for one in _differences(a.get(key), b.get(key), f"{path}.{key}" if path else key)]
+    return [] if a == b else [path]
+
+
 def _read_results(folder: Path) -> dict[str, Any] | None:
+    """What `results.json` of a run's folder holds; None when there is none. Raises `RecipeError` when it is damaged."""
     path = folder / RESULTS
     if not path.is_file():
         return None
@@ -304,7 +356,7 @@ def _rows(result: Profile) -> list[dict[str, Any]]:
 
 
 def _file(path: Path, folder: Path) -> dict[str, Any]:
-    return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size}
+    return {"path": Path(os.path.relpath(path, folder)).as_posix(), "bytes": path.stat().st_size}
 
 
 def _shown(accuracies: dict[str, float]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from amc_plugins.core.validation import problem_lines
 if TYPE_CHECKING:
     from amc_plugins.core.pipeline import RunResult
 
-__all__ = ["Recipe", "read_recipe", "run"]
+__all__ = ["Recipe", "read_recipe", "resolved", "run"]
 
 Reference = Annotated[str, Field(pattern=r"^([\w./~ -]+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*$")]
 """`package.module:factory` or `file.py:factory`, the file relative to the recipe."""
@@ -74,6 +74,8 @@ class CompressSection(_Section):
     @model_validator(mode="after")
     def _one_target(self) -> CompressSection:
         given = [name for name in ("total", "ratio", "ratios") if getattr(self, name) is not None]
+        if self.settings.get("compress_ratio") is not None:
+            raise ValueError("`settings.compress_ratio` says what `ratio` and `ratios` of this section say: use one of these")
         if len(given) != 1:
             raise ValueError(f"exactly one of `total`, `ratio` and `ratios` is needed, given: {', '.join(given) or 'none'}")
         return self
@@ -193,27 +195,42 @@ def _put(plain: dict[str, Any], dotted: str, value: Any) -> None:
     plain[last] = value
 
 
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data with every default filled in, those of the plugins' settings too. None stands for no value."""
+    from amc_plugins.core.registry import registry
+
+    plain: dict[str, Any] = recipe.model_dump(mode="json")
+    for _, kind, name, body in _plugins_of(plain):
+        if "settings" in body:
+            settings = registry().spec(kind, name).settings.model_validate(body["settings"])  # type: ignore[attr-defined]
+            body["settings"] = settings.model_dump(mode="json")
+    return plain
+
+
+def _plugins_of(plain: Mapping[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """The plugins that a recipe names, as far as it has the right form: (path, kind, name, section)."""
+    for section, kind in (("compress", "compressors"), ("tune", "tuners"), ("train", "trainers")):
+        body = plain.get(section)
+        if isinstance(body, dict) and isinstance(body.get("method"), str):
+            yield section, kind, body["method"], body
+    exports = plain.get("export")
+    for name, body in exports.items() if isinstance(exports, dict) else ():
+        yield f"export.{name}", "exporters", name, body if isinstance(body, dict) else {}
+    observers = plain.get("observers")
+    for name in observers if isinstance(observers, list) else ():
+        if isinstance(name, str):
+            yield "observers", "observers", name, {}
+
+
 def _plugin_problems(plain: Mapping[str, Any]) -> list[str]:
     """What is wrong with the plugins that a recipe names, whether or not the rest validates."""
     from amc_plugins.core.registry import registry
 
-    named: list[tuple[str, str, str, Any]] = []
-    for section, kind in (("compress", "compressors"), ("tune", "tuners"), ("train", "trainers")):
-        body = plain.get(section)
-        if isinstance(body, dict) and isinstance(body.get("method"), str):
-            named.append((section, kind, body["method"], body.get("settings", {})))
-    exports = plain.get("export")
-    for name, body in exports.items() if isinstance(exports, dict) else ():
-        named.append((f"export.{name}", "exporters", name, body.get("settings", {}) if isinstance(body, dict) else {}))
-    observers = plain.get("observers")
-    named.extend(("observers", "observers", name, {}) for name in observers if isinstance(name, str)) if isinstance(
-        observers, list
-    ) else None
     problems = []
-    for where, kind, name, settings in named:
+    for where, kind, name, body in _plugins_of(plain):
         try:
             spec = registry().spec(kind, name)
-            spec.settings.model_validate(settings)  # type: ignore[attr-defined]
+            spec.settings.model_validate(body.get("settings", {}))  # type: ignore[attr-defined]
         except ValidationError as error:
             problems.extend(problem_lines(error, spec.settings, f"{where}.settings"))  # type: ignore[attr-defined]
         except AmcError as error:
@@ -226,6 +243,7 @@ def run(
     *,
     base: str | os.PathLike[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    observers: Iterable[object] = (),
 ) -> RunResult:
     """Run a recipe from start to end; a run that was interrupted goes on at the step where it stopped.
 
@@ -233,6 +251,7 @@ def run(
         recipe: a TOML file, or a validated `Recipe`.
         base: where relative paths start; default: the recipe file's folder, or the working directory.
         overrides: values by dotted path that take the file's place.
+        observers: objects with observer hooks, told besides the plugins that the recipe names.
 
     Raises:
         RecipeError: see `read_recipe`.
@@ -241,5 +260,6 @@ def run(
     from amc_plugins.core.pipeline import run_recipe
 
     if isinstance(recipe, Recipe):
-        return run_recipe(recipe, Path(base or "."))
-    return run_recipe(read_recipe(recipe, overrides), Path(base) if base is not None else Path(recipe).resolve().parent)
+        return run_recipe(recipe, Path(base or "."), observers)
+    folder = Path(base) if base is not None else Path(recipe).resolve().parent
+    return run_recipe(read_recipe(recipe, overrides), folder, observers)

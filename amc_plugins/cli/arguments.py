@@ -1,0 +1,157 @@
+"""What several commands take: networks, data, settings and files, as options with one meaning, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from amc_plugins.core.discovery import discover
+from amc_plugins.core.errors import SettingsError
+
+__all__ = [
+    "Calibration",
+    "CompressorOption",
+    "DataSettings",
+    "FactorySettings",
+    "Input",
+    "Json",
+    "Network",
+    "Out",
+    "Seed",
+    "SettingsOption",
+    "Total",
+    "Weights",
+    "complete",
+    "parse_ratios",
+    "parse_settings",
+    "parse_shape",
+]
+
+
+def complete(kind: str) -> Any:
+    """Completion of the names of one kind of plugin; reads metadata alone."""
+
+    def names(incomplete: str) -> list[str]:
+        return sorted({record.name for record in discover(kind) if record.name.startswith(incomplete)})
+
+    return names
+
+
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="NETWORK",
+        help="`package.module:factory` or `file.py:factory` of a torch module, or a .pkl, .json or .vnmodel file.",
+    ),
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", "-i", metavar="SHAPE", help="Shape of the example input, batch included: 1x3x224x224; once per input."
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", "-w", metavar="FILE", help="A state_dict saved by torch.save, for the factory's module."),
+]
+FactorySettings = Annotated[
+    list[str] | None,
+    typer.Option("--network-set", metavar="KEY=VALUE", help="A keyword of the network's factory; repeatable."),
+]
+DataSettings = Annotated[
+    list[str] | None,
+    typer.Option("--data-set", metavar="KEY=VALUE", help="A keyword of every data factory; repeatable."),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="A setting of the plugin, as `amc plugins show` lists them; repeatable."
+    ),
+]
+Calibration = Annotated[
+    str,
+    typer.Option(
+        "--calibration",
+        "-c",
+        metavar="FACTORY",
+        help="`package.module:factory` or `file.py:factory` of the calibration data; labels are not needed.",
+    ),
+]
+CompressorOption = Annotated[
+    str | None,
+    typer.Option("--compressor", metavar="METHOD", autocompletion=complete("compressors"), help="The same as METHOD."),
+]
+Total = Annotated[
+    float | None, typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of all randomness.")]
+Out = Annotated[
+    list[str] | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Where to write the network: .pkl, .json or .vnmodel; repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def parse_settings(texts: Iterable[str] | None, option: str = "--set") -> dict[str, Any]:
+    """`key=value` texts as a mapping. A value is read as TOML; a bare word is a string.
+
+    Raises:
+        SettingsError: a text is no `key=value`, a value looks like TOML and is not, or a key comes twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise SettingsError(f"`{option} {text}` is not `KEY=VALUE`", hint=f"for example {option} name=0.5")
+        if key in found:
+            raise SettingsError(f"`{option} {key}` is given twice")
+        found[key] = _value(value.strip(), f"{option} {text}")
+    return found
+
+
+def _value(text: str, where: str) -> Any:
+    import tomllib
+
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError as error:
+        if text[:1] in ("[", "{", '"', "'"):
+            raise SettingsError(
+                f"the value of `{where}` is no TOML: {error}", hint="quote it for the shell: --set 'name=[1, 2]'"
+            ) from error
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def parse_shape(text: str) -> list[int]:
+    """`1x3x224x224` (or with commas) as numbers.
+
+    Raises:
+        SettingsError: it is no shape.
+    """
+    parts = text.lower().replace(",", "x").replace("×", "x").split("x")
+    try:
+        shape = [int(part) for part in parts]
+    except ValueError as error:
+        raise SettingsError(f"`--input {text}` is no shape", hint="write the sizes as 1x3x224x224, the batch first") from error
+    if min(shape) < 1:
+        raise SettingsError(f"`--input {text}`: every size must be at least 1")
+    return shape
+
+
+def parse_ratios(texts: Iterable[str] | None) -> dict[str, float] | None:
+    """`glob=share` texts as a mapping; None for none.
+
+    Raises:
+        SettingsError: a text is no `glob=share`.
+    """
+    if not texts:
+        return None
+    found = parse_settings(texts, "--ratios")
+    for name, share in found.items():
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise SettingsError(f"`--ratios {name}={share}`: the share is a number from 0 to 1")
+    return {name: float(share) for name, share in found.items()}

@@ -1,0 +1,248 @@
+"""`amc capture|profile|inspect`: what a network is and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amc_plugins.cli import render
+from amc_plugins.cli.arguments import FactorySettings, Input, Json, Network, Out, Seed, Weights, parse_shape
+from amc_plugins.cli.networks import as_rows, check_outputs, open_network, removed_share, side_by_side, write_outputs
+from amc_plugins.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from amc_plugins.core.macs import Profile
+    from amc_plugins.core.network import ReconstructedNetwork
+    from amc_plugins.core.results import LayerLine
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands into the command line."""
+    app.command("capture")(capture)
+    app.command("profile")(profile)
+    app.command("inspect")(inspect)
+
+
+def capture(
+    network: Network,
+    inputs: Input = None,
+    weights: Weights = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", "--network-set", metavar="KEY=VALUE", help="A keyword of the factory; repeatable."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse operations without a handler.")] = False,
+    output: Out = None,
+    draw: Annotated[str | None, typer.Option("--draw", metavar="FILE", help="Draw the graph: .svg, .png or .html.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Record a network as a graph and write it.
+
+    The record is run beside the network and compared before anything is written.
+
+    \b
+    amc capture model.py:net --weights net.pt --input 1x3x224x224 -o net.vnmodel --draw net.html
+    """
+    outputs = check_outputs(output)
+    captured = open_network(network, inputs=inputs, weights=weights, settings=settings, seed=seed, strict=strict)
+    files = write_outputs(captured, outputs)
+    if draw is not None:
+        files.append(_drawn(captured, draw))
+    if json:
+        render.document({"network": network, **_summary(captured), "files": [str(path) for path in files]})
+        return
+    _print_summary(network, captured)
+    if not files:
+        render.note("nothing was written; --output and --draw name files")
+
+
+def profile(
+    network: Network,
+    inputs: Input = None,
+    weights: Weights = None,
+    settings: FactorySettings = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="FILE", help="The network after compression, side by side.")
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Show what each layer costs.
+
+    Multiply-adds (MACs), parameters and output shapes for one sample of the captured shapes; a file takes other shapes by
+    --input. With --compare before and after a compression side by side.
+
+    \b
+    amc profile model.py:net --input 1x3x224x224
+    amc profile before.pkl --compare after.pkl
+    """
+    if compare is not None and ":" in compare:
+        raise SettingsError(f"--compare takes a file, given was `{compare}`", hint="`amc compress ... -o FILE` writes one")
+    shapes = None if ":" in network else inputs  # a file knows its input: these are the shapes to count for
+    before = open_network(network, inputs=None if shapes else inputs, weights=weights, settings=settings, seed=seed)
+    counted = _profiled(before, network, shapes)
+    if compare is None:
+        if json:
+            render.document({"network": network, **as_rows(counted)})
+        else:
+            _print_profile(counted)
+        return
+    now = _profiled(open_network(compare), compare, shapes)
+    lines = side_by_side(counted, now)
+    if json:
+        both = {"before": {"network": network, **as_rows(counted)}, "after": {"network": compare, **as_rows(now)}}
+        render.document({**both, "layers": [asdict(line) for line in lines]})
+    else:
+        _print_comparison(lines, counted, now)
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pkl, .json or .vnmodel file.")], json: Json = False
+) -> None:
+    """Show what a network file holds.
+
+    Inputs, outputs, operations and metadata.
+
+    \b
+    amc inspect net.vnmodel
+    """
+    loaded = open_network(file)
+    size = Path(file).stat().st_size
+    if json:
+        render.document({"file": file, "bytes": size, **_summary(loaded)})
+        return
+    _print_summary(file, loaded, size)
+    render.text()
+    operations = _operations(loaded)
+    render.table(["operation", "version", "calls"], [[op, str(v), str(n)] for (op, v), n in operations], right=["calls"])
+
+
+def _drawn(network: ReconstructedNetwork, path: str) -> Path:
+    from amc_plugins.core.draw import draw
+
+    drawn = draw(network, path)
+    render.note(f"drew {drawn}")
+    return drawn
+
+
+def _profiled(network: ReconstructedNetwork, name: str, shapes: list[str] | None) -> Profile:
+    """The profile for inputs of these shapes; none: the captured ones, one sample."""
+    import torch
+
+    from amc_plugins.core.macs import profile as profiled
+
+    example = [torch.zeros(parse_shape(one)) for one in shapes or ()]
+    if shapes and len(example) != len(network.graph.signature):
+        raise SettingsError(f"`{name}` takes {len(network.graph.signature)} inputs, given were {len(example)} shapes")
+    try:
+        return profiled(network, *example)
+    except (RuntimeError, ValueError) as error:
+        if not shapes:
+            raise
+        raise SettingsError(f"`{name}` does not run on inputs of {', '.join(shapes)}: {error}") from error
+
+
+# --- printing -----------------------------------------------------------------------------------------------------------
+
+
+def _summary(network: ReconstructedNetwork) -> dict[str, Any]:
+    from amc_plugins.core.document import tree_leaves
+    from amc_plugins.core.intrinsics import OPAQUE
+    from amc_plugins.core.macs import profile as profiled
+
+    counted = profiled(network)
+    tensors = network.state_dict().values()
+    return {
+        "inputs": [{"name": one.name, "dtype": one.dtype, "shape": list(one.shape)} for one in network.graph.inputs],
+        "outputs": list(tree_leaves(network.graph.outputs)),
+        "nodes": len(network.graph.nodes),
+        "layers": len(network.layer_names),
+        "operations": [{"op": op, "version": version, "calls": calls} for (op, version), calls in _operations(network)],
+        "opaque": [
+            {"name": node.name, "call": getattr(network.layer(node.layer), "target", node.op), "source": node.source}
+            for node in network.graph.nodes
+            if node.op == OPAQUE
+        ],
+        "macs": counted.total_macs,
+        "parameters": counted.total_parameters,
+        "activations": counted.total_activations,
+        "tensor_bytes": sum(one.nbytes for one in tensors),
+        "metadata": dict(network.graph.metadata),
+    }
+
+
+def _operations(network: ReconstructedNetwork) -> list[tuple[tuple[str, int], int]]:
+    from collections import Counter
+
+    return sorted(Counter((node.op, node.op_version) for node in network.graph.nodes).items())
+
+
+def _print_summary(name: str, network: ReconstructedNetwork, size: int | None = None) -> None:
+    found = _summary(network)
+    pairs = [("network", name)]
+    if size is not None:
+        pairs.append(("bytes", f"{size:,}"))
+    pairs += [("input", f"{one['name']}: {one['dtype']} {_shape(one['shape'])}") for one in found["inputs"]]
+    pairs += [
+        ("outputs", ", ".join(found["outputs"])),
+        ("nodes", f"{found['nodes']:,} of {found['layers']:,} layers"),
+        ("MACs", f"{found['macs']:,}"),
+        ("parameters", f"{found['parameters']:,}"),
+    ]
+    pairs += [(f"metadata {key}", value) for key, value in found["metadata"].items() if not key.startswith("opaque:")]
+    render.fields(pairs)
+    for one in found["opaque"]:
+        render.text(
+            f"opaque      {one['call']} at {one['source'] or 'an unknown line'} ({one['name']}): no handler, kept as it is"
+        )
+
+
+def _shape(shape: list[int | None]) -> str:
+    return " x ".join("N" if dim is None else str(dim) for dim in shape)
+
+
+def _print_profile(counted: Profile) -> None:
+    rows = [
+        [row.name, row.type, _shape(list(row.output_shape)), _count(row.macs), f"{row.parameters:,}"] for row in counted.rows
+    ]
+    rows.append(["total", "", "", f"{counted.total_macs:,}", f"{counted.total_parameters:,}"])
+    render.table(["layer", "type", "output", "MACs", "parameters"], rows, right=["MACs", "parameters"])
+    _note_unknown(counted)
+
+
+def _print_comparison(lines: list[LayerLine], before: Profile, after: Profile) -> None:
+    """Layers that cost nothing are left out."""
+    rows = [
+        [
+            line.name,
+            line.before or "inserted",
+            (line.after or "removed") if line.after != line.before else "",
+            _count(line.macs_before),
+            _count(line.macs_after),
+            removed_share(line.macs_before, line.macs_after),
+            f"{line.parameters_before:,}",
+            f"{line.parameters_after:,}",
+        ]
+        for line in lines
+        if line.costs
+    ]
+    macs, parameters = (before.total_macs, after.total_macs), (before.total_parameters, after.total_parameters)
+    rows.append(["total", "", "", *(f"{n:,}" for n in macs), removed_share(*macs), *(f"{n:,}" for n in parameters)])
+    columns = ["layer", "type", "now", "MACs before", "MACs after", "removed", "parameters before", "parameters after"]
+    render.table(columns, rows, right=columns[3:])
+    _note_unknown(before)
+
+
+def _count(macs: int | None) -> str:
+    return "unknown" if macs is None else f"{macs:,}" if macs else "-"
+
+
+def _note_unknown(counted: Profile) -> None:
+    if counted.unknown:
+        render.note(f"the MACs of {len(counted.unknown)} operations without a handler are unknown, and not in the total")

@@ -1,0 +1,292 @@
+"""`amc compress` and `amc tune`: one network made smaller, by ratios that are given or searched for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amc_plugins.cli import render
+from amc_plugins.cli.arguments import (
+    Calibration,
+    CompressorOption,
+    DataSettings,
+    FactorySettings,
+    Input,
+    Json,
+    Network,
+    Out,
+    Seed,
+    SettingsOption,
+    Total,
+    Weights,
+    complete,
+    parse_ratios,
+    parse_settings,
+)
+from amc_plugins.cli.networks import check_outputs, evaluation, loader, open_network, removed_share, write_outputs
+from amc_plugins.cli.progress import working
+from amc_plugins.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from amc_plugins.compression import CompressionResult
+    from amc_plugins.core.network import ReconstructedNetwork
+    from amc_plugins.core.search import Search
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands into the command line."""
+    app.command("compress")(compress)
+    app.command("tune")(tune)
+
+
+Method = Annotated[
+    str | None,
+    typer.Argument(metavar="METHOD", autocompletion=complete("compressors"), help="A compressor plugin, or --compressor."),
+]
+Evaluate = Annotated[
+    str | None,
+    typer.Option(
+        "--evaluate", metavar="FUNCTION", help="`file.py:function` of a network; its result is a score, higher is better."
+    ),
+]
+
+
+def compress(
+    network: Network,
+    calibration: Calibration,
+    method: Method = None,
+    total: Total = None,
+    ratio: Annotated[
+        float | None, typer.Option("--ratio", "-r", metavar="SHARE", help="Share of each layer's MACs to remove.")
+    ] = None,
+    ratios: Annotated[
+        list[str] | None,
+        typer.Option("--ratios", metavar="GLOB=SHARE", help="Share by layer name or glob: 'layer1.*=0.3'; repeatable."),
+    ] = None,
+    allocation: Annotated[
+        str,
+        typer.Option("--allocation", metavar="HOW", help="How a total is spent: `curves` of the layers' errors, or `uniform`."),
+    ] = "curves",
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Fit the layers once more, on the compressed network's own activations.")
+    ] = True,
+    compressor: CompressorOption = None,
+    settings: SettingsOption = None,
+    evaluate: Evaluate = None,
+    inputs: Input = None,
+    weights: Weights = None,
+    network_set: FactorySettings = None,
+    data_set: DataSettings = None,
+    seed: Seed = 0,
+    output: Out = None,
+    json: Json = False,
+) -> None:
+    """Make a network need fewer multiply-adds.
+
+    A total or a ratio is the share of the multiply-adds (MACs) that is removed, of the network or of each layer.
+
+    \b
+    amc compress net.pkl pruning --calibration data.py:train --total 0.5 -o smaller.pkl
+    amc compress model.py:net lowrank --weights net.pt --input 1x3x224x224 \\
+        --calibration data.py:train --ratios 'layer1.*=0.3' -o smaller.vnmodel
+    """
+    name = _one_method(method, compressor)
+    given = parse_settings(settings)
+    how_much = {"total": total, "ratio": ratio, "ratios": parse_ratios(ratios)}
+    _check_amount(how_much, given)
+    outputs = check_outputs(output)
+    before = _opened(network, outputs, inputs, weights, network_set, seed)
+    data = loader(calibration, data_set, seed)
+    from amc_plugins.core import engine
+
+    with working(f"compress {network}", json=json) as run, render.progress(f"compressing by {name}"):
+        result = engine.compress(
+            before,
+            name,
+            calibration=data,
+            **how_much,  # type: ignore[arg-type]
+            allocation=allocation,  # type: ignore[arg-type]
+            refit=refit,
+            seed=seed,
+            evaluate=evaluation(evaluate),
+            run=run,
+            **given,
+        )
+    files = write_outputs(result.network, outputs)
+    if json:
+        render.document({"network": network, "method": name, **_result_json(result), "files": [str(path) for path in files]})
+        return
+    _print_result(result)
+    if not files:
+        render.note("nothing was written; -o names a file")
+
+
+def tune(
+    network: Network,
+    tuner: Annotated[str, typer.Option("--tuner", metavar="NAME", autocompletion=complete("tuners"), help="A tuner plugin.")],
+    calibration: Calibration,
+    total: Annotated[
+        float, typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1.")
+    ],
+    folder: Annotated[
+        str, typer.Option("--folder", "-f", metavar="FOLDER", help="Keeps every score; the same command goes on there.")
+    ],
+    method: Method = None,
+    evaluations: Annotated[
+        int, typer.Option("--evaluations", "-n", metavar="N", help="How many different candidates to score.")
+    ] = 100,
+    evaluate: Evaluate = None,
+    compressor: CompressorOption = None,
+    settings: SettingsOption = None,
+    tuner_set: Annotated[
+        list[str] | None, typer.Option("--tuner-set", metavar="KEY=VALUE", help="A setting of the tuner; repeatable.")
+    ] = None,
+    inputs: Input = None,
+    weights: Weights = None,
+    network_set: FactorySettings = None,
+    data_set: DataSettings = None,
+    seed: Seed = 0,
+    output: Out = None,
+    json: Json = False,
+) -> None:
+    """Search for the best ratios of a compression.
+
+    A candidate is scored by --evaluate; without it, by minus the divergence of its outputs from the original's on the
+    calibration data.
+
+    \b
+    amc tune net.pkl lowrank --tuner random --total 0.5 --evaluations 50 \\
+        --calibration data.py:train --folder runs/search -o best.pkl
+    """
+    name = _one_method(method, compressor)
+    outputs = check_outputs(output)
+    before = _opened(network, outputs, inputs, weights, network_set, seed)
+    data = loader(calibration, data_set, seed)
+    score = evaluation(evaluate)
+    from amc_plugins.core import engine
+
+    go_on = f"the scores so far are in {folder}; the same command goes on with the next one"
+    with working(f"tune {network}", json=json, folder=folder, evaluations=evaluations, go_on=go_on) as run:
+        with render.progress(f"preparing {name}"):
+            plan = engine.prepare(
+                before, name, calibration=data, seed=seed, evaluate=score, budget=total, run=run, **parse_settings(settings)
+            )
+        search = engine.tune(
+            plan,
+            tuner,
+            total=total,
+            evaluate=score,
+            evaluations=evaluations,
+            seed=seed,
+            folder=folder,
+            run=run,
+            **parse_settings(tuner_set, "--tuner-set"),
+        )
+        result = engine.apply_plan(plan, search.best.candidate, run=run)
+    files = write_outputs(result.network, outputs)
+    if json:
+        found = {"network": network, "method": name, "tuner": tuner, **_search_json(search), **_result_json(result)}
+        render.document({**found, "files": [str(path) for path in files]})
+        return
+    _print_search(search)
+    _print_result(result)
+    if not files:
+        render.note("nothing was written; -o names a file")
+
+
+def _one_method(argument: str | None, option: str | None) -> str:
+    if argument is not None and option is not None and argument != option:
+        raise SettingsError(f"two compressors are given: `{argument}` and `--compressor {option}`")
+    name = argument or option
+    if name is None:
+        raise SettingsError("no compressor is given", hint="`amc plugins list --kind compressors` shows what is installed")
+    from amc_plugins.core.registry import registry
+
+    registry().spec("compressors", name)  # unknown names are refused before anything is computed
+    return name
+
+
+def _check_amount(how_much: dict[str, Any], settings: dict[str, Any]) -> None:
+    given = [f"--{name}" for name, value in how_much.items() if value is not None]
+    given += ["--set compress_ratio"] if settings.get("compress_ratio") is not None else []
+    if len(given) != 1:
+        raise SettingsError(
+            f"exactly one of --total, --ratio and --ratios is needed, given: {', '.join(given) or 'none'}",
+            hint="--total 0.5 removes half of the network's MACs",
+        )
+
+
+def _opened(
+    source: str,
+    outputs: list[tuple[str, Path]],
+    inputs: list[str] | None,
+    weights: str | None,
+    settings: list[str] | None,
+    seed: int,
+) -> ReconstructedNetwork:
+    """The network, refused at once if it could not be written at the end."""
+    from amc_plugins.exporting import refuse_opaque
+
+    network = open_network(source, inputs=inputs, weights=weights, settings=settings, seed=seed)
+    for _, path in outputs:
+        refuse_opaque(network, path.suffix)
+    return network
+
+
+# --- printing -----------------------------------------------------------------------------------------------------------
+
+
+def _result_json(result: CompressionResult) -> dict[str, Any]:
+    """A compression's result as JSON data."""
+    from dataclasses import asdict
+
+    return {
+        "macs_before": result.macs_before,
+        "macs_after": result.macs_after,
+        "removed": result.removed,
+        "candidate": dict(result.candidate),
+        "layers": [asdict(one) for one in result.layers],
+        "kept": result.kept,
+    }
+
+
+def _print_result(result: CompressionResult) -> None:
+    """A compression's result as a table, one row a layer that the method looked at."""
+    rows = [
+        [
+            one.name,
+            one.change or "as it was",
+            f"{one.macs_before:,}",
+            f"{one.macs_after:,}",
+            removed_share(one.macs_before, one.macs_after),
+            "" if one.error is None else f"{one.error:.2e}",
+        ]
+        for one in result.layers
+    ]
+    share = removed_share(result.macs_before, result.macs_after)
+    rows.append(["network", "", f"{result.macs_before:,}", f"{result.macs_after:,}", share, ""])
+    columns = ["layer", "change", "MACs before", "MACs after", "removed", "error"]
+    render.table(columns, rows, right=columns[2:])
+
+
+def _search_json(search: Search) -> dict[str, Any]:
+    scores = [{"candidate": dict(one.candidate), **one.objectives} for one in search.evaluations]
+    return {"total": search.total, "score": search.best.score, "evaluations": scores}
+
+
+def _print_search(search: Search) -> None:
+    best = search.best
+    position = 1 + next(i for i, one in enumerate(search.evaluations) if one is best.evaluation)
+    render.fields(
+        [
+            ("tuner", search.tuner),
+            ("candidates", f"{len(search.evaluations):,} scored"),
+            ("best score", f"{best.score:.6g} (candidate {position})"),
+            ("first score", f"{search.evaluations[0].score:.6g}"),
+        ]
+    )
+    render.text()

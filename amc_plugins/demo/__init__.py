@@ -1,0 +1,1 @@
+"""The main job from start to end on real images: what `amc demo` runs, and the network and data that its recipes name."""
