@@ -343,7 +343,7 @@ def test_layers_side_by_side() -> None:
     lines = {line.name: line for line in layer_lines(before, after, rounds)}
     assert list(lines) == ["a", "new", "b", "gone", "c.0"]
     a = lines["a"]
-    assert (a.macs_before, a.macs_after, a.parameters_before, a.parameters_after, a.after) == (10, 6, 4, 3, "3 × Conv2d")
+    assert (a.macs_before, a.macs_after, a.parameters_before, a.parameters_after, a.after) == (10, 6, 4, 3, "3\u00a0×\u00a0Conv2d")
     assert a.errors == [0.1, 0.3] and a.error == 0.3 and a.changes == ["rank 3", "rank 2"]
     b = lines["b"]
     assert (b.macs_before, b.macs_after, b.parameters_before, b.parameters_after) == (40, 20, 6, 3)

@@ -109,9 +109,9 @@ class LayerLine:
 
     @property
     def after(self) -> str:
-        """The parts in words: `2 × Conv2d`, `Conv2d + Linear`, `` for none."""
+        """The parts in words: `2 × Conv2d` (which does not break), `Conv2d + Linear`, `` for none."""
         same = len(self.parts) > 1 and len(set(self.parts)) == 1
-        return f"{len(self.parts)} × {self.parts[0]}" if same else " + ".join(self.parts)
+        return f"{len(self.parts)}\u00a0×\u00a0{self.parts[0]}" if same else " + ".join(self.parts)
 
     @property
     def costs(self) -> bool:

@@ -66,6 +66,7 @@
       if (event.button) return;
       fingers.set(event.pointerId, [event.clientX, event.clientY]);
       moved = 0;
+      graph.querySelector(".hint").hidden = true;
     });
     canvas.addEventListener("pointermove", (event) => {
       const old = fingers.get(event.pointerId);
