@@ -12,10 +12,14 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
     "amc-baselines": {"tuners": "random"},
     "amc-lowrank": {"compressors": "lowrank"},
     "amc-op-activation": {
-        "layer_handlers": "dropout elu gelu hardsigmoid hardswish hardtanh identity leaky_relu log_softmax prelu relu relu6"
-        " sigmoid silu softmax tanh"
+        "layer_handlers": "celu dropout elu gelu glu hardshrink hardsigmoid hardswish hardtanh identity leaky_relu"
+        " log_softmax logsigmoid mish prelu relu relu6 selu sigmoid silu softmax softplus softshrink softsign tanh tanhshrink"
     },
-    "amc-op-arithmetic": {"layer_handlers": "add div mul sub"},
+    "amc-op-arithmetic": {
+        "layer_handlers": "abs add addcmul cast ceil clamp cos div eq erf exp expm1 floor floor_divide ge gt le log log1p"
+        " log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg pow reciprocal"
+        " remainder round rsqrt sign sin sqrt square sub where"
+    },
     "amc-op-conv": {"layer_handlers": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"},
     "amc-op-linear": {"layer_handlers": "linear"},
     "amc-op-norm": {
