@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from amc_plugins.graph import capture, channel_map, handler_for
 from amc_plugins.handlers import Kept
+from amc_plugins.testing import assert_masked_equals_shrunk, assert_rebuilds
 
 
 class Chain(nn.Module):
@@ -22,7 +23,18 @@ class Chain(nn.Module):
         return y
 
 
-ZERO_AT_ZERO = [nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.2), nn.ELU(), nn.SiLU(), nn.GELU(), nn.Hardswish(), nn.Tanh()]
+ZERO_AT_ZERO = [
+    nn.ReLU(),
+    nn.ReLU6(),
+    nn.LeakyReLU(0.2),
+    nn.ELU(),
+    nn.SiLU(),
+    nn.GELU(),
+    nn.Hardswish(),
+    nn.Tanh(),
+    nn.Mish(),
+    nn.SELU(),
+]
 
 
 @pytest.mark.parametrize("act", [*ZERO_AT_ZERO, nn.Hardtanh(), nn.PReLU(), nn.PReLU(6), nn.Dropout(), nn.Identity()], ids=str)
@@ -47,7 +59,7 @@ def test_removed_channels_pass_through(act: nn.Module) -> None:
         assert torch.equal(small.layer("act").weight, act.weight[[0, 2, 3]])
 
 
-@pytest.mark.parametrize("act", [nn.Sigmoid(), nn.Hardsigmoid()], ids=str)
+@pytest.mark.parametrize("act", [nn.Sigmoid(), nn.Hardsigmoid(), nn.Softplus(), nn.LogSigmoid()], ids=str)
 def test_channels_pass_through_where_zero_does_not_stay_zero(act: nn.Module) -> None:
     model = Chain(act).double().eval()
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
@@ -58,6 +70,27 @@ def test_channels_pass_through_where_zero_does_not_stay_zero(act: nn.Module) -> 
     with torch.no_grad():
         model.last.weight[:, [0, 2]] = 0
     assert (small(x) - model(x)).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_the_halves_of_a_gated_unit_go_together(dim: int) -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Conv2d(3, 12, 3), nn.Conv2d(6 if dim == 1 else 12, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.last(F.glu(self.first(x), dim))
+            return y
+
+    x = torch.randn(2, 3, 8, 8)
+    network = capture(Gated(), x, strict=True)
+    group = channel_map(network).group("first")
+    assert not group.pinned and len(group) == (6 if dim == 1 else 12)
+    smaller = assert_masked_equals_shrunk(network, x, removed=group.ids[[1, 2, 4, 5]])
+    assert smaller.layer("first").out_channels == (4 if dim == 1 else 8)
+    assert_rebuilds(smaller, x.double())
 
 
 @pytest.mark.parametrize("op", [nn.Softmax, nn.LogSoftmax])

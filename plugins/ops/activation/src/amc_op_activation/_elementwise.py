@@ -12,17 +12,26 @@ from amc_plugins.handlers import Params as BaseParams
 
 __all__ = [
     "ActivationHandler",
+    "CELUHandler",
     "ELUHandler",
     "GELUHandler",
+    "HardshrinkHandler",
     "HardsigmoidHandler",
     "HardswishHandler",
     "HardtanhHandler",
     "LeakyReLUHandler",
+    "LogSigmoidHandler",
+    "MishHandler",
     "ReLU6Handler",
     "ReLUHandler",
+    "SELUHandler",
     "SiLUHandler",
     "SigmoidHandler",
+    "SoftplusHandler",
+    "SoftshrinkHandler",
+    "SoftsignHandler",
     "TanhHandler",
+    "TanhshrinkHandler",
 ]
 
 
@@ -125,3 +134,70 @@ class SigmoidHandler(ActivationHandler):
     """1 / (1 + exp(-x))"""
 
     module_class = nn.Sigmoid
+
+
+class MishHandler(ActivationHandler):
+    """x * tanh(softplus(x))"""
+
+    module_class = nn.Mish
+
+
+class SoftplusHandler(ActivationHandler):
+    """log(1 + exp(beta * x)) / beta, and x where beta * x > threshold"""
+
+    class Params(BaseParams):
+        beta: float = 1.0
+        threshold: float = 20.0
+
+    module_class = nn.Softplus
+
+
+class SoftsignHandler(ActivationHandler):
+    """x / (1 + |x|)"""
+
+    module_class = nn.Softsign
+
+
+class LogSigmoidHandler(ActivationHandler):
+    """log(1 / (1 + exp(-x)))"""
+
+    module_class = nn.LogSigmoid
+
+
+class CELUHandler(ActivationHandler):
+    """x where x > 0, else alpha * (exp(x / alpha) - 1)"""
+
+    class Params(BaseParams):
+        alpha: float = 1.0
+
+    module_class = nn.CELU
+
+
+class SELUHandler(ActivationHandler):
+    """ELU with the scale and alpha that keep mean and variance"""
+
+    module_class = nn.SELU
+
+
+class HardshrinkHandler(ActivationHandler):
+    """x where |x| > lambd, else 0"""
+
+    class Params(BaseParams):
+        lambd: float = 0.5
+
+    module_class = nn.Hardshrink
+
+
+class SoftshrinkHandler(ActivationHandler):
+    """x moved towards 0 by lambd, 0 within it"""
+
+    class Params(BaseParams):
+        lambd: float = 0.5
+
+    module_class = nn.Softshrink
+
+
+class TanhshrinkHandler(ActivationHandler):
+    """x - tanh(x)"""
+
+    module_class = nn.Tanhshrink

@@ -48,9 +48,13 @@ class IdentityHandler(ElementwiseHandler):
             return nn.Identity().train(call.original.training)
         if call.original is not None:
             raise Declined(f"{call.target} is not torch.nn.Identity")
-        if call.target.rpartition(".")[2] in {"detach", "detach_"}:
+        name = call.target.rpartition(".")[2]
+        if name in {"detach", "detach_", "__get__"}:  # the last is `x.data`
             call.bind("input")
             return Detach()
+        if name in {"positive", "__pos__"}:
+            call.bind("input")
+            return nn.Identity()
         call.bind("input", memory_format=None)
         return Contiguous()
 

@@ -27,7 +27,7 @@ class SoftmaxHandler(LayerHandler):
         if call.original is not None:
             return self.build(self.Params(dim=_axis(call, call.original.dim)), {}).train(call.original.training)
         bound = call.bind("input", dim=None, **_rest(call))
-        if bound["dtype"] is not None:
+        if bound["dtype"] not in (None, call.values()[0].dtype):
             raise Declined(f"{call.target} with `dtype={bound['dtype']}`")
         return self.build(self.Params(dim=_axis(call, bound["dim"])), {})
 

@@ -27,6 +27,28 @@ _HANDLERS = {
     "hardswish": ("_elementwise:HardswishHandler", "x * relu6(x + 3) / 6", "nn.Hardswish F.hardswish"),
     "hardsigmoid": ("_elementwise:HardsigmoidHandler", "relu6(x + 3) / 6", "nn.Hardsigmoid F.hardsigmoid"),
     "hardtanh": ("_elementwise:HardtanhHandler", "x cut to [min_val, max_val]", "nn.Hardtanh F.hardtanh F.hardtanh_"),
+    "mish": ("_elementwise:MishHandler", "x * tanh(softplus(x))", "nn.Mish F.mish"),
+    "softplus": ("_elementwise:SoftplusHandler", "log(1 + exp(beta * x)) / beta", "nn.Softplus F.softplus"),
+    "softsign": ("_elementwise:SoftsignHandler", "x / (1 + |x|)", "nn.Softsign F.softsign"),
+    "logsigmoid": ("_elementwise:LogSigmoidHandler", "logarithm of the sigmoid", "nn.LogSigmoid F.logsigmoid"),
+    "celu": (
+        "_elementwise:CELUHandler",
+        "x where x > 0, else alpha * (exp(x / alpha) - 1)",
+        "nn.CELU F.celu F.celu_ torch.celu",
+    ),
+    "selu": (
+        "_elementwise:SELUHandler",
+        "ELU with the scale and alpha that keep mean and variance",
+        "nn.SELU F.selu F.selu_ torch.selu",
+    ),
+    "hardshrink": (
+        "_elementwise:HardshrinkHandler",
+        "x where |x| > lambd, else 0",
+        "nn.Hardshrink F.hardshrink torch.hardshrink Tensor.hardshrink",
+    ),
+    "softshrink": ("_elementwise:SoftshrinkHandler", "x moved towards 0 by lambd", "nn.Softshrink F.softshrink"),
+    "tanhshrink": ("_elementwise:TanhshrinkHandler", "x - tanh(x)", "nn.Tanhshrink F.tanhshrink"),
+    "glu": ("_glu:GLUHandler", "half an axis gated by the sigmoid of the other half", "nn.GLU F.glu"),
     "tanh": (
         "_elementwise:TanhHandler",
         "hyperbolic tangent",
@@ -55,13 +77,15 @@ _HANDLERS = {
     "dropout": (
         "_dropout:DropoutHandler",
         "dropout of entries or of whole channels, in training mode only",
-        "nn.Dropout nn.Dropout2d F.dropout F.dropout2d torch.dropout torch.dropout_ "
+        "nn.Dropout nn.Dropout1d nn.Dropout2d nn.Dropout3d F.dropout F.dropout1d F.dropout2d F.dropout3d "
+        "torch.dropout torch.dropout_ "
         "torch.feature_dropout torch.feature_dropout_",
     ),
     "identity": (
         "_identity:IdentityHandler",
         "what changes no value: Identity, contiguous, clone, detach",
-        "nn.Identity torch.clone torch.detach torch.detach_ Tensor.contiguous Tensor.clone Tensor.detach Tensor.detach_",
+        "nn.Identity torch.clone torch.detach torch.detach_ torch.positive Tensor.contiguous Tensor.clone Tensor.detach "
+        "Tensor.detach_ Tensor.data.__get__ Tensor.positive Tensor.__pos__",
     ),
 }
 

@@ -1,14 +1,44 @@
-"""Layer handlers: addition, subtraction, multiplication and division. The module classes are loaded on first use."""
+"""Layer handlers: element-wise arithmetic, comparisons, choices and conversions. The module classes are loaded on first use."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from amc_op_arithmetic._modules import ElemAdd, ElemDiv, ElemMul, ElemSub
+    from amc_op_arithmetic._modules import (
+        AddProduct,
+        Cast,
+        Clamp,
+        ElemAdd,
+        ElemDiv,
+        ElemFloorDiv,
+        ElemMaximum,
+        ElemMinimum,
+        ElemMul,
+        ElemPow,
+        ElemRemainder,
+        ElemSub,
+        MaskedFill,
+        Where,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["ElemAdd", "ElemDiv", "ElemMul", "ElemSub"]
+__all__ = [
+    "AddProduct",
+    "Cast",
+    "Clamp",
+    "ElemAdd",
+    "ElemDiv",
+    "ElemFloorDiv",
+    "ElemMaximum",
+    "ElemMinimum",
+    "ElemMul",
+    "ElemPow",
+    "ElemRemainder",
+    "ElemSub",
+    "MaskedFill",
+    "Where",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,10 @@
-"""Element-wise arithmetic: channels that are laid on each other live and die together."""
+"""Element-wise operations on two operands: channels that are laid on each other live and die together."""
 
 from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -13,9 +13,24 @@ from amc_op_arithmetic import _modules
 from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Ref, Value
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor, nn
 
-__all__ = ["AddHandler", "DivHandler", "MulHandler", "SubHandler"]
+__all__ = [
+    "AddHandler",
+    "CompareHandler",
+    "DivHandler",
+    "FloorDivHandler",
+    "MaximumHandler",
+    "MinimumHandler",
+    "MulHandler",
+    "PowHandler",
+    "RemainderHandler",
+    "SubHandler",
+    "number",
+]
+
+_SWAPPED = frozenset(("rsub", "__rsub__", "__rdiv__", "__rtruediv__", "__rpow__", "__rfloordiv__", "__rmod__"))
 
 
 class ElementwiseParams(Params):
@@ -38,20 +53,23 @@ class QuotientParams(ElementwiseParams):
 
 
 class _ArithmeticHandler(LayerHandler):
+    Params: ClassVar[type[BaseModel]] = ElementwiseParams
+    second: ClassVar[str] = "other"
+    """What the functions call the second operand."""
     extra: ClassVar[dict[str, Any]] = {}
     """Arguments of the functions beyond the operands, with their defaults."""
 
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
             return self._copied(call, call.original)
-        bound = call.bind("input", "other", **self.extra)
-        first, second = bound.pop("input"), bound.pop("other")
+        bound = call.bind("input", self.second, **self.extra)
+        first, second = bound.pop("input"), bound.pop(self.second)
         if bound.get("alpha") is not None:
-            bound["alpha"] = _number(call, bound["alpha"])
+            bound["alpha"] = number(call, bound["alpha"])
             if isinstance(bound["alpha"], Ref):
                 raise Declined(f"{call.target} with a computed `alpha`")
         method = call.target.rpartition(".")[2]
-        swapped = method in ("rsub", "__rsub__", "__rdiv__", "__rtruediv__")
+        swapped = method in _SWAPPED
         # Inputs come in call order: `torch.sub(other=y, input=x)` hands in y first.
         order = [one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Value)]
         if len(order) == 2 and (order[0] is not first):
@@ -59,9 +77,13 @@ class _ArithmeticHandler(LayerHandler):
         if len(order) == 1 and order[0] is second:
             swapped, second = not swapped, first
         _in_place(call, method, first, second)
-        other = None if isinstance(second, Value) else _number(call, second)
+        other = None if isinstance(second, Value) else number(call, second)
+        return self.made(other=other, reversed=swapped, **bound)
+
+    def made(self, **params: Any) -> nn.Module:
+        """The module with these parameters."""
         assert self.module_class is not None
-        return self.module_class(other=other, reversed=swapped, **bound)
+        return self.module_class(**params)
 
     def _copied(self, call: Call, original: nn.Module) -> nn.Module:
         """A copy of a module of this package; a number in its call becomes its `other`."""
@@ -69,7 +91,7 @@ class _ArithmeticHandler(LayerHandler):
         made = cast("_modules.Elementwise", copy.deepcopy(original))
         given = bound["y"] if bound["y"] is not None else bound["other"]
         if given is not None:
-            made.other = None if isinstance(given, Value) else _number(call, given)
+            made.other = None if isinstance(given, Value) else number(call, given)
         return made
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
@@ -95,7 +117,6 @@ class SubHandler(_ArithmeticHandler):
 class MulHandler(_ArithmeticHandler):
     """x * y: a gate of shape (N, C, 1, 1) goes with the channels that it multiplies."""
 
-    Params = ElementwiseParams
     module_class = _modules.ElemMul
 
 
@@ -107,7 +128,56 @@ class DivHandler(_ArithmeticHandler):
     extra: ClassVar[dict[str, Any]] = {"rounding_mode": None}
 
 
-def _number(call: Call, value: Any) -> Any:
+class PowHandler(_ArithmeticHandler):
+    """x ** y"""
+
+    module_class = _modules.ElemPow
+    second = "exponent"
+
+
+class FloorDivHandler(_ArithmeticHandler):
+    """x // y"""
+
+    module_class = _modules.ElemFloorDiv
+
+
+class RemainderHandler(_ArithmeticHandler):
+    """x % y"""
+
+    module_class = _modules.ElemRemainder
+
+
+class MaximumHandler(_ArithmeticHandler):
+    """The larger entry of two tensors."""
+
+    module_class = _modules.ElemMaximum
+
+
+class MinimumHandler(_ArithmeticHandler):
+    """The smaller entry of two tensors."""
+
+    module_class = _modules.ElemMinimum
+
+
+class CompareHandler(_ArithmeticHandler):
+    """A comparison or a logical operation; the relation is the name of the op. Its channels are those that it compares."""
+
+    def module(self, call: Call) -> nn.Module:
+        bits = any(
+            part in call.target for part in ("bitwise", "__and__", "__or__", "__xor__", "__rand__", "__ror__", "__rxor__")
+        )
+        if bits and any(value.dtype != torch.bool for value in call.values()):
+            raise Declined(f"{call.target} of integers")
+        return super().module(call)
+
+    def made(self, **params: Any) -> nn.Module:
+        return _modules.Compare(self.spec.name, **params)
+
+    def build(self, params: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
+        return self.made(other=params.other, reversed=params.reversed)
+
+
+def number(call: Call, value: Any) -> Any:
     """A Python number (numpy's scalars become one) or a `Ref`."""
     if isinstance(value, bool | Ref):
         return value
@@ -120,7 +190,8 @@ def _number(call: Call, value: Any) -> Any:
 
 def _in_place(call: Call, method: str, first: Any, second: Any) -> None:
     """Refuse what keeps its type only in place: `half += float` stays half, `half + float` does not."""
-    if not (method.endswith("_") and not method.endswith("__")) or not isinstance(first, Value):
+    in_place = method.endswith("_") and not method.endswith("__")
+    if not (in_place or method in ("__iadd__", "__isub__", "__imul__", "__itruediv__")) or not isinstance(first, Value):
         return
     if isinstance(second, Ref):
         second = 1
