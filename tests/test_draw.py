@@ -117,6 +117,19 @@ def test_sizes_are_folded_into_the_parameters_that_use_them(tmp_path: Path) -> N
     assert not [name for name in cards if "size" in name or "floordiv" in name]
 
 
+def test_a_value_whose_size_only_is_used_hangs_on_a_faint_wire() -> None:
+    class Like(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x.relu().reshape(y.size(0), y.size(1) * 2)
+
+    network = amc.capture(Like(), torch.rand(2, 4, 2), torch.rand(2, 4))
+    picture = picture_of(network, title="t")
+    names = [card.name for card in picture.cards]
+    (faint,) = [wire for wire in picture.wires if wire.faint]
+    assert names[faint.start] == "y" and [names[end] for end, _ in faint.ends] == ["reshape_0"]
+    assert dict(picture.cards[names.index("reshape_0")].details)["shape"] == "[y.size(0), y.size(1) · 2]"
+
+
 def test_unknown_macs_say_so(tmp_path: Path) -> None:
     path = amc.draw(amc.capture(Summed(), torch.rand(2, 3, 4, 4)), tmp_path / "net.svg")
     text = next(text for name, text in cards_of(path).items() if "cumsum" in name)

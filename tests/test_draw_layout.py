@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 import amc_plugins as amc
 from amc_plugins.core.draw import draw_all
 from amc_plugins.core.drawing.layered import layered
 from amc_plugins.core.drawing.picture import Wire, picture_of
-from amc_plugins.core.drawing.png import _flat
-from amc_plugins.core.drawing.primitives import Curve
+from amc_plugins.core.drawing.png import _flat, write_png
+from amc_plugins.core.drawing.primitives import Box, Curve
 from amc_plugins.core.drawing.scene import Scene, scene_of
+from amc_plugins.core.drawing.theme import LIGHT
 from tests.networks import randomized
 from tests.test_draw import NETWORKS, captured
 
@@ -186,6 +188,31 @@ def test_bends_of_a_skip_connection_are_in_line() -> None:
     bends = {round(x, 3) for x in found.x[7:]}
     assert len(bends) == 1 and abs(bends.pop()) >= 56.0
     assert {round(x, 3) for x in found.x[:7]} == {0.0}
+
+
+def test_bends_of_a_shortcut_are_in_line_too() -> None:
+    """Its layer stands beside the main path, its end is on it: least squares alone would draw a slope with a kink a rank."""
+    wires = [Wire(f"v{i}", i, 0, ((i + 1, 0),)) for i in range(1, 6)]
+    wires += [Wire("v0", 0, 0, ((1, 0), (7, 0))), Wire("v7", 7, 0, ((6, 1),))]
+    found = layered([100.0] * 8, [0] * 8, sorted(wires, key=lambda wire: wire.start))
+    assert abs(found.x[7]) > 121.9 and len(found.x) == 8 + 4
+    bends = {round(x, 3) for x in found.x[8:]}
+    assert len(bends) == 1 and 56.0 <= abs(bends.pop()) < 100.0
+
+
+def test_dashes_have_gaps(tmp_path: Path) -> None:
+    for dash in (False, True):
+        shapes = (
+            Curve(((10.0, 10.0), (210.0, 10.0)), "wire", 2.0, dash),
+            Box(10.0, 20.0, 200.0, 60.0, 6.0, "card", "inserted", 2.0, dash),
+        )
+        write_png(Scene(220, 100, list(shapes)), tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as image:
+            line = [image.getpixel((x, 20)) for x in range(24, 416)]
+            border = [image.getpixel((x, 40)) for x in range(40, 400)]
+        for colours, role in ((line, "wire"), (border, "inserted")):
+            share = colours.count(tuple(bytes.fromhex(LIGHT[role][1:]))) / len(colours)
+            assert 0.3 < share < 0.75 if dash else share > 0.99, (role, dash, share)
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

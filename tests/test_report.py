@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -343,7 +343,13 @@ def test_layers_side_by_side() -> None:
     lines = {line.name: line for line in layer_lines(before, after, rounds)}
     assert list(lines) == ["a", "new", "b", "gone", "c.0"]
     a = lines["a"]
-    assert (a.macs_before, a.macs_after, a.parameters_before, a.parameters_after, a.after) == (10, 6, 4, 3, "3\u00a0×\u00a0Conv2d")
+    assert (a.macs_before, a.macs_after, a.parameters_before, a.parameters_after, a.after) == (
+        10,
+        6,
+        4,
+        3,
+        "3\u00a0×\u00a0Conv2d",
+    )
     assert a.errors == [0.1, 0.3] and a.error == 0.3 and a.changes == ["rank 3", "rank 2"]
     b = lines["b"]
     assert (b.macs_before, b.macs_after, b.parameters_before, b.parameters_after) == (40, 20, 6, 3)
@@ -384,6 +390,7 @@ KEYS = st.text(min_size=1, max_size=8)
         lambda inner: st.dictionaries(KEYS, inner | SCALARS, max_size=3),
     )
 )
+@example({"a": "\x7f\x00\u2028", "b c": {}, "d": [True, 1e300, -0.0, math.inf]})
 def test_a_recipe_comes_back_from_its_text(plain: dict[str, Any]) -> None:
     def filled(value: Any) -> Any:
         if not isinstance(value, dict):
