@@ -99,6 +99,8 @@ class Variable:
     """Relative response error per choice (0 at `full`), if the compressor knows it."""
     features: Mapping[str, float] = field(default_factory=dict)
     """Numbers that describe the layer to a search (`index`, `in_channels`, `kernel`, `stride`, `macs`, ...)."""
+    ordered: bool = True
+    """Whether more is more: a larger value costs more MACs and loses less. False for choices of a kind (methods, schemes)."""
 
     def error(self, value: int) -> float:
         return 0.0 if self.errors is None else self.errors[self.choices.index(value)]

@@ -14,7 +14,10 @@ from amc_plugins.core.errors import BudgetError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Candidate", "Space", "Tuner", "Variable"]
+__all__ = ["STARTS", "Candidate", "Space", "Tuner", "Variable"]
+
+STARTS = ("allocation", "uniform")
+"""What the candidates of `Space.starts` are, in order."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Space:
     macs: Callable[[Mapping[str, int]], int]
     budget: float
     starts: tuple[Candidate, ...] = ()
-    """Candidates worth scoring first: the plan's own allocation and the uniform one."""
+    """Candidates worth scoring first: the plan's own allocation by error curves, and one ratio for all."""
 
     @classmethod
     def of(cls, plan: Plan, total: float) -> Space:
@@ -55,7 +58,12 @@ class Space:
 
 
 class Tuner(ABC):
-    """A search. `ask` proposes, `tell` reports; `state` and `restore` make a killed search go on with the same trajectory."""
+    """A search. `ask` proposes, `tell` reports; `state` and `restore` make a killed search go on with the same trajectory.
+
+    A trajectory is a function of the settings, the space, the seed and what was told in which order: randomness comes from
+    generators of the tuner's own, and `ask` and `tell` do nothing that `restore` cannot bring back. Candidates are told in the
+    order in which they were asked, all of one `ask` before the next; some may have been scored before, which costs nothing.
+    """
 
     def __init__(self, settings: Any, space: Space, seed: int) -> None:
         if not space.variables:
@@ -66,15 +74,21 @@ class Tuner(ABC):
 
     @abstractmethod
     def ask(self, n: int = 1) -> list[Candidate]:
-        """Up to `n` candidates to score next, each within the budget; an empty list ends the search."""
+        """Up to `n` candidates to score next, each within the budget; none, when all have been told, ends the search."""
 
     @abstractmethod
     def tell(self, candidate: Candidate, objectives: Mapping[str, float]) -> None:
-        """The objectives of a candidate, higher is better; `score` is the one that the search maximises."""
+        """The objectives of a candidate. `score` is what the search maximises; `macs`, `parameters` and what else the
+        evaluation gives are costs, lower is better.
+        """
+
+    def merit(self, objectives: Mapping[str, float]) -> float:
+        """What makes a candidate the search's best, higher is better. Default: its score."""
+        return objectives["score"]
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs, as JSON data."""
+        """Everything that `restore` needs, as JSON data; what was asked and not told yet is asked again after it."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ eliminating one variable at a time, and then an exchange of choices between two 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,8 @@ def repair(variables: Sequence[Variable], macs: Macs, candidate: Mapping[str, in
     """The candidate moved towards the small end (or, with MACs to spare, the full end) until it just fits, and then filled up.
 
     All values move by the same share of their way and are rounded down to admissible ones; what is left of the budget goes to
-    single steps up, in the order of what rounding took. Repairing twice changes nothing.
+    single steps up, in the order of what rounding took. Repairing twice changes nothing. Values of unordered variables
+    stay, unless no candidate with them fits: then they change to the cheapest, as few as it takes.
 
     Raises:
         BudgetError: the smallest candidate is over the budget; the message gives the reachable range.
@@ -78,6 +80,9 @@ def repair(variables: Sequence[Variable], macs: Macs, candidate: Mapping[str, in
     start = np.array([float(candidate[variable.name]) for variable in variables])
     small = np.array([float(variable.choices[0]) for variable in variables])
     full = np.array([float(variable.full) for variable in variables])
+    kinds = [index for index, variable in enumerate(variables) if not variable.ordered]
+    if kinds:
+        small[kinds] = full[kinds] = start[kinds] = _kinds_that_fit(variables, cost, start, small, kinds, budget)
     if cost(_rounded_down(variables, small)) > budget:
         raise _beyond(budget, cost(_rounded_down(variables, small)), cost(_rounded_down(variables, full)))
     over = cost(_rounded_down(variables, start)) > budget
@@ -93,7 +98,7 @@ def repair(variables: Sequence[Variable], macs: Macs, candidate: Mapping[str, in
     chosen = _rounded_down(variables, wanted)
     if cost(chosen) > budget:  # MACs that do not fall with the values: only the small end is sure to fit
         chosen = _rounded_down(variables, small)
-    lost = [(want - got) / variable.full for want, got, variable in zip(wanted, chosen, variables, strict=True)]
+    lost = [(want - got) / max(1, variable.full) for want, got, variable in zip(wanted, chosen, variables, strict=True)]
     order = sorted(range(len(variables)), key=lambda index: (-lost[index], index))
     return cost.candidate(_filled(variables, cost, chosen, budget, order))
 
@@ -132,6 +137,24 @@ def allocate(variables: Sequence[Variable], macs: Macs, budget: float) -> Candid
     return cost.candidate(_filled(variables, cost, list(values), budget, by_error))
 
 
+def _kinds_that_fit(
+    variables: Sequence[Variable], cost: CostMemo, start: Array, small: Array, kinds: list[int], budget: float
+) -> Array:
+    """The values of unordered variables, changed to the cheapest beside small neighbours until the budget can be met."""
+    least = small.copy()
+    least[kinds] = start[kinds]
+
+    def of(index: int, choice: int) -> int:
+        return cost([choice if place == index else int(value) for place, value in enumerate(least)])
+
+    for index in kinds:
+        if cost([int(value) for value in least]) <= budget:
+            break
+        least[index] = min(variables[index].choices, key=lambda choice: of(index, choice))
+    chosen: Array = least[kinds]
+    return chosen
+
+
 def _beyond(budget: float, least: int, most: int) -> BudgetError:
     return BudgetError(
         f"a budget of {budget:,.0f} MACs cannot be met: candidates have {least:,} to {most:,}", hint="ask for a larger budget"
@@ -140,7 +163,7 @@ def _beyond(budget: float, least: int, most: int) -> BudgetError:
 
 def _rounded_down(variables: Sequence[Variable], wanted: Array) -> list[int]:
     return [
-        max((choice for choice in variable.choices if choice <= want + 1e-9), default=variable.choices[0])
+        variable.choices[max(0, bisect_right(variable.choices, want + 1e-9) - 1)]
         for variable, want in zip(variables, wanted, strict=True)
     ]
 
@@ -153,7 +176,7 @@ def _filled(variables: Sequence[Variable], cost: CostMemo, chosen: list[int], bu
         for index in order:
             choices = variables[index].choices
             place = choices.index(chosen[index])
-            if chosen[index] == variables[index].full or place + 1 == len(choices):
+            if chosen[index] == variables[index].full or place + 1 == len(choices) or not variables[index].ordered:
                 continue
             trial = [*chosen[:index], choices[place + 1], *chosen[index + 1 :]]
             if cost(trial) <= budget and variables[index].error(choices[place + 1]) <= variables[index].error(chosen[index]):

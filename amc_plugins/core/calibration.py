@@ -19,7 +19,7 @@ from amc_plugins.core.errors import SettingsError
 if TYPE_CHECKING:
     from amc_plugins.core.network import ReconstructedNetwork
 
-__all__ = ["DEFAULT_SAMPLES", "Calibration"]
+__all__ = ["DEFAULT_SAMPLES", "MOST_BYTES", "Calibration", "own_randomness"]
 
 DEFAULT_SAMPLES = 4096
 MOST_BYTES = 2 << 30
@@ -58,7 +58,7 @@ class Calibration:
             )
         if samples is not None and samples < 1:
             raise SettingsError(f"`samples` must be at least 1; given was {samples!r}")
-        with _own_randomness(seed, getattr(data, "generator", None)):
+        with own_randomness(seed, getattr(data, "generator", None)):
             self._groups = _grouped(_collect(data, samples, trainset_ratio))
 
     @classmethod
@@ -92,7 +92,18 @@ class Calibration:
         total = len(self)
         if samples >= total:
             return self
-        chosen = torch.div(torch.arange(samples) * total, samples, rounding_mode="floor")
+        return self._chosen(torch.div(torch.arange(samples) * total, samples, rounding_mode="floor"))
+
+    def split(self, samples: int) -> tuple[Calibration, Calibration | None]:
+        """`subset(samples)`, and the samples that are not in it (None when there are none)."""
+        total = len(self)
+        if samples >= total:
+            return self, None
+        others = torch.ones(total, dtype=torch.bool)
+        others[torch.div(torch.arange(samples) * total, samples, rounding_mode="floor")] = False
+        return self.subset(samples), self._chosen(others.nonzero().flatten())
+
+    def _chosen(self, chosen: Tensor) -> Calibration:
         groups: list[_Group] = []
         start = 0
         for group in self._groups:
@@ -275,7 +286,7 @@ def _grouped(batches: list[_Group]) -> list[_Group]:
 
 
 @contextmanager
-def _own_randomness(seed: int, generator: Any) -> Iterator[None]:
+def own_randomness(seed: int, generator: Any) -> Iterator[None]:
     """Run under `seed`; the global states of torch, numpy and random, and a loader's own generator, are put back afterwards."""
     python, numeric = random.getstate(), np.random.get_state()
     own = generator.get_state() if isinstance(generator, torch.Generator) else None

@@ -9,7 +9,9 @@ __all__ = ["BUILT_IN", "DISTRIBUTIONS", "OPS", "distribution_of", "distribution_
 
 DISTRIBUTIONS: dict[str, dict[str, str]] = {
     "amc-archive-export": {"exporters": "json pkl"},
-    "amc-baselines": {"tuners": "random"},
+    "amc-baselines": {"tuners": "allocation annealing random uniform"},
+    "amc-ddpg": {"tuners": "ddpg"},
+    "amc-ga": {"tuners": "ga"},
     "amc-lowrank": {"compressors": "lowrank"},
     "amc-op-activation": {
         "layer_handlers": "celu dropout elu gelu glu hardshrink hardsigmoid hardswish hardtanh identity leaky_relu"

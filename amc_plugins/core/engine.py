@@ -15,6 +15,7 @@ from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
+from amc_plugins.core.scoring import SAMPLES, Objective, Score
 from amc_plugins.core.search import Search, search
 from amc_plugins.core.specs import ExporterSpec
 from amc_plugins.core.structure import map_leaves
@@ -90,8 +91,15 @@ def compress(
     layer name or glob) says how much; the setting `compress_ratio` of the source system, a number or a mapping,
     serves in place of the last two. See `prepare` for the other arguments and `Plan.candidate` for what is refused.
     """
-    if total is None and ratio is None and ratios is None:
-        asked = settings.get("compress_ratio")
+    asked = settings.get("compress_ratio")
+    amounts = {"total": total, "ratio": ratio, "ratios": ratios, "compress_ratio": asked}
+    given = [name for name, value in amounts.items() if value is not None]
+    if len(given) != 1:
+        raise SettingsError(
+            f"exactly one of `total`, `ratio`, `ratios` and `compress_ratio` is needed, given: {', '.join(given) or 'none'}",
+            hint="total=0.5 removes half of the network's MACs",
+        )
+    if asked is not None:
         ratio, ratios = (None, asked) if isinstance(asked, Mapping) else (asked, None)
     plan = prepare(
         network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=total, run=run, **settings
@@ -115,8 +123,14 @@ def tune(
     tuner: str,
     *,
     total: float,
-    evaluate: Evaluate | None = None,
+    evaluate: Score | Literal["divergence", "accuracy"] | None = None,
+    data: Iterable[Any] | None = None,
+    samples: int = SAMPLES,
     evaluations: int = 200,
+    confirm: int = 3,
+    confirm_on: Iterable[Any] | Score | None = None,
+    baselines: bool = True,
+    workers: int = 1,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
     run: Run | None = None,
@@ -128,9 +142,20 @@ def tune(
         plan: from `prepare`.
         tuner: the plugin's name, see `amc plugins list --kind tuners`.
         total: share of the MACs to remove; every candidate removes at least that.
-        evaluate: `network -> score`, higher is better. Default: minus the divergence of the outputs from the
-            original's on the plan's calibration data.
+        evaluate: what to maximise. `divergence` (default): minus the divergence of the outputs from the original's; needs no
+            labels and ranks candidates best. `accuracy`: on labelled `data`. Or a function of a network that gives a number, or
+            numbers by name with `score` among them (others are costs that a tuner may minimise, say a latency).
+        data: what candidates are scored on: inputs for `divergence` (default: the plan's calibration data), `(input, labels)`
+            batches for `accuracy`.
+        samples: at most so many samples of it; candidates are ranked well by few.
         evaluations: how many different candidates to score.
+        confirm: so many of the best are scored again on unseen data, and the winner there is the search's best: the best
+            of many noisy scores is too good to be true. 0: the best score wins.
+        confirm_on: the unseen data, as `data`; for a function as `evaluate`, a function. Default: the samples of `data` that
+            the search does not use (never more than half of `data` is used then); nothing for functions.
+        baselines: score the plan's own candidates too (`Search.baselines`, `Search.gains`).
+        workers: processes that score; or set joblib's backend around this call to use a cluster. A tuner is asked for so many
+            candidates at a time, which changes the course of some (`ddpg`, `annealing`) and not of others (`ga`, `random`).
         seed: all randomness of the search.
         folder: keeps every score at once in SQLite; the same call goes on where a killed one stopped.
         run: told about every candidate.
@@ -138,6 +163,7 @@ def tune(
 
     Raises:
         BudgetError: the plan cannot remove `total`.
+        SettingsError: arguments do not fit each other, or `folder` holds another search.
     """
     validated, target = registry().create("tuners", tuner, dict(settings))
     return search(
@@ -146,9 +172,12 @@ def tune(
         target,
         validated,
         total=total,
-        evaluate=evaluate,
+        objective=Objective.of(plan, evaluate, data, samples, confirm, confirm_on, seed),
         evaluations=evaluations,
         seed=seed,
+        confirm=confirm,
+        baselines=baselines,
+        workers=workers,
         folder=folder,
         run=run,
     )

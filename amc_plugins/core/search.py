@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,19 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 from amc_plugins.compression import Candidate, CompressionResult, Plan
 from amc_plugins.core.errors import SettingsError
-from amc_plugins.core.objectives import Divergence
+from amc_plugins.core.scoring import Judge, Objective
 from amc_plugins.core.specs import Settings
 from amc_plugins.core.store import EvaluationStore
-from amc_plugins.tuning import Space, Tuner
+from amc_plugins.core.workers import Workers
+from amc_plugins.tuning import STARTS, Space, Tuner
 
 if TYPE_CHECKING:
     from amc_plugins.core.network import ReconstructedNetwork
     from amc_plugins.core.runs import Run
 
-__all__ = ["Evaluation", "Search", "search"]
+__all__ = ["BestCandidate", "Evaluation", "Search", "search"]
+
+_log = logging.getLogger(__name__)
 
 _REPEATS = 100
 """A tuner that proposes only what is scored already, so many times in a row, has nothing new to say."""
+_STATE_SHARE = 50
+"""The tuner's state is written when so many times as long has passed as the last writing took."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,45 @@ class Search:
     tuner: str
     total: float
     evaluations: list[Evaluation] = field(default_factory=list)
-    """In the order they were made; each candidate once."""
+    """In the order in which the tuner asked; each candidate once."""
+    objective: str = "divergence"
+    baselines: dict[str, Evaluation] = field(default_factory=dict)
+    """The plan's own candidates, `allocation` and `uniform`, by the same measure. They are no evaluations of the tuner unless
+    it asked for them."""
+    confirmed: list[Evaluation] = field(default_factory=list)
+    """The best few and the baselines, scored on data that the search has not seen; empty when nothing was confirmed."""
+    merit: Callable[[Mapping[str, float]], float] = lambda objectives: objectives["score"]
+    """What is best: the score, unless the tuner says otherwise."""
+    _best: BestCandidate | None = field(default=None, init=False, repr=False)
 
     @property
     def best(self) -> BestCandidate:
-        """The evaluation with the highest score, the first of equals."""
-        return BestCandidate(self.plan, max(self.evaluations, key=lambda one: one.score))
+        """The winner on unseen data among the confirmed candidates that the tuner asked for; without any, the evaluation of
+        most merit. The first of equals.
+        """
+        unseen = {one.candidate: one for one in self.confirmed}
+        pool = [one for one in self.evaluations if one.candidate in unseen] or self.evaluations
+        chosen = max(pool, key=lambda one: self.merit((unseen.get(one.candidate) or one).objectives))
+        if self._best is None or self._best.evaluation is not chosen:
+            self._best = BestCandidate(self.plan, chosen, unseen.get(chosen.candidate))
+        return self._best
+
+    @property
+    def gains(self) -> dict[str, float]:
+        """By baseline: the score of the best minus the baseline's, both on unseen data if they were confirmed there."""
+        best = self.best
+        unseen = {one.candidate: one.score for one in self.confirmed}
+        if best.confirmed is not None and all(one.candidate in unseen for one in self.baselines.values()):
+            return {name: best.confirmed.score - unseen[one.candidate] for name, one in self.baselines.items()}
+        return {name: best.score - one.score for name, one in self.baselines.items()}
+
+    def front(self, cost: str = "macs") -> list[Evaluation]:
+        """The evaluations that no other beats in both score and `cost` (`macs`, `parameters`), the cheapest first."""
+        found: list[Evaluation] = []
+        for one in sorted(self.evaluations, key=lambda one: (one.objectives[cost], -one.score)):
+            if not found or one.score > found[-1].score:
+                found.append(one)
+        return found
 
 
 @dataclass(frozen=True)
@@ -62,6 +102,8 @@ class BestCandidate:
 
     plan: Plan
     evaluation: Evaluation
+    confirmed: Evaluation | None = None
+    """The same candidate on unseen data."""
 
     @property
     def candidate(self) -> Candidate:
@@ -69,6 +111,7 @@ class BestCandidate:
 
     @property
     def score(self) -> float:
+        """Its score in the search."""
         return self.evaluation.score
 
     @cached_property
@@ -87,69 +130,172 @@ def search(
     settings: Settings,
     *,
     total: float,
-    evaluate: Callable[[ReconstructedNetwork], float] | None,
+    objective: Objective,
     evaluations: int,
     seed: int,
-    folder: str | os.PathLike[str] | None,
-    run: Run | None,
+    confirm: int = 3,
+    baselines: bool = True,
+    workers: int = 1,
+    folder: str | os.PathLike[str] | None = None,
+    run: Run | None = None,
 ) -> Search:
     """See `amc_plugins.tune`."""
-    if evaluations < 1:
-        raise SettingsError(f"`evaluations` must be at least 1; given was {evaluations}")
+    for argument, value in (("evaluations", evaluations), ("workers", workers)):
+        if value < 1:
+            raise SettingsError(f"`{argument}` must be at least 1; given was {value}")
     space = Space.of(plan, total)
     tuner = tuner_class(settings, space, seed)
-    score = evaluate or _nearness(plan)
-    found = Search(plan, name, total)
-    scored: dict[Candidate, Mapping[str, float]] = {}
+    found = Search(plan, name, total, objective=objective.name, merit=tuner.merit)
     with ExitStack() as stack:
         store: EvaluationStore | None = None
         if folder is not None:
-            store = stack.enter_context(
-                EvaluationStore(Path(folder) / "evaluations.sqlite", _identity(plan, name, settings, total, seed))
-            )
-            for values, objectives in store.evaluations():
-                candidate = Candidate(values)
-                scored[candidate] = objectives
-                found.evaluations.append(Evaluation(candidate, objectives))
-            state = store.state()
-            if state is not None:
-                tuner.restore(state)
-        repeats = 0
-        while len(found.evaluations) < evaluations and repeats < _REPEATS:
-            asked = tuner.ask(1)
-            if not asked:
-                break
-            candidate = asked[0]
-            if candidate in scored:
-                repeats += 1
-                tuner.tell(candidate, scored[candidate])
-                continue
-            repeats = 0
-            objectives = {"score": float(score(plan.assemble(candidate))), "macs": float(plan.macs(candidate))}
-            scored[candidate] = objectives
-            found.evaluations.append(Evaluation(candidate, objectives))
-            tuner.tell(candidate, objectives)
-            if store is not None:
-                store.add(candidate, objectives, tuner.state())
-            if run is not None:
-                run.candidate_scored(candidate, objectives)
+            identity = _identity(plan, name, settings, total, objective, seed)
+            store = stack.enter_context(EvaluationStore(Path(folder) / "evaluations.sqlite", identity))
+        judge = Judge(plan, objective.score)
+        pool = stack.enter_context(Workers(judge, workers, folder)) if workers > 1 else None
+        driver = _Driver(tuner, judge, pool, store, found, run)
+        if baselines:
+            driver.score_baselines(dict(zip(STARTS, space.starts, strict=False)))
+        driver.go_on(evaluations, workers)
+        if objective.unseen is not None and confirm:
+            driver.confirm(Judge(plan, objective.unseen), confirm)
     return found
 
 
-def _nearness(plan: Plan) -> Callable[[ReconstructedNetwork], float]:
-    measure = Divergence(plan.network, plan.calibration)
-    return lambda network: -measure(network)
+class _Driver:
+    """The loop of a search, and what it knows."""
+
+    def __init__(
+        self,
+        tuner: Tuner,
+        judge: Judge,
+        pool: Workers | None,
+        store: EvaluationStore | None,
+        found: Search,
+        run: Run | None,
+    ) -> None:
+        self.tuner, self.judge, self.pool, self.store, self.found, self.run = tuner, judge, pool, store, found, run
+        self.known: dict[Candidate, Mapping[str, float]] = {}
+        """All scores there are, of this process and of earlier ones."""
+        self.told: set[Candidate] = set()
+        """What the tuner has been told: the candidates of `found.evaluations`."""
+        self.stored: dict[Candidate, int] = {}
+        """The candidates of the stored trajectory, with their positions."""
+        self._saved_at, self._saving_took = -float("inf"), 0.0
+        if store is not None:
+            self._take_up(store)
+        self._earlier = frozenset(self.stored)
+        """What other processes scored; their observers have heard of it."""
+
+    def _take_up(self, store: EvaluationStore) -> None:
+        for values, objectives in store.others("start"):
+            self.known[Candidate(values)] = objectives
+        rows = {place: (Candidate(values), objectives) for place, (values, objectives) in store.evaluations().items()}
+        for place, (candidate, objectives) in rows.items():
+            self.known[candidate], self.stored[candidate] = objectives, place
+        state = store.state()
+        if state is not None:
+            self.tuner.restore(state.state)
+            for place in range(state.told):
+                self._append(*rows[place])
+
+    def _append(self, candidate: Candidate, objectives: Mapping[str, float]) -> None:
+        self.told.add(candidate)
+        self.found.evaluations.append(Evaluation(candidate, objectives))
+
+    def score_baselines(self, starts: Mapping[str, Candidate]) -> None:
+        new = [one for one in dict.fromkeys(starts.values()) if one not in self.known]
+        for candidate, objectives in self._scores(new):
+            self.known[candidate] = objectives
+            if self.store is not None:
+                self.store.add_other("start", candidate, objectives)
+        self.found.baselines = {name: Evaluation(one, self.known[one]) for name, one in starts.items()}
+
+    def go_on(self, evaluations: int, workers: int) -> None:
+        """Ask, score, tell, until there are `evaluations` different candidates or the tuner has nothing new."""
+        repeats = 0
+        while len(self.told) < evaluations and repeats < _REPEATS:
+            asked = self.tuner.ask(min(workers, evaluations - len(self.told)))
+            if not asked:
+                break
+            fresh = [one for one in dict.fromkeys(asked) if one not in self.told]
+            places = {one: len(self.told) + index for index, one in enumerate(fresh)}
+            self._score(fresh, places)
+            for candidate in asked:
+                first = candidate not in self.told
+                objectives = self.known[candidate]
+                if first:
+                    self._append(candidate, objectives)
+                self.tuner.tell(candidate, objectives)
+                repeats = 0 if first else repeats + 1
+                if first and self.run is not None and candidate not in self._earlier:
+                    self.run.candidate_scored(candidate, objectives)
+            if fresh:
+                self._save_state()
+
+    def _score(self, candidates: Sequence[Candidate], places: Mapping[Candidate, int]) -> None:
+        """Score what is not known yet, and commit every score the moment it is."""
+        for candidate, objectives in self._scores([one for one in candidates if one not in self.known]):
+            self.known[candidate] = objectives
+            self._store(candidate, places[candidate])
+        for candidate in candidates:  # baselines: known, but new to the trajectory
+            self._store(candidate, places[candidate])
+
+    def _store(self, candidate: Candidate, place: int) -> None:
+        if self.store is None or candidate in self.stored:
+            return
+        if place in self.stored.values():
+            _log.warning("tuner `%s` does not ask again what it asked before it was stopped", self.found.tuner)
+            place = max(self.stored.values()) + 1
+        self.store.add(place, candidate, self.known[candidate])
+        self.stored[candidate] = place
+
+    def _scores(self, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, dict[str, float]]]:
+        if self.pool is not None and len(candidates) > 1:
+            yield from self.pool(candidates)
+        else:
+            for candidate in candidates:
+                yield candidate, self.judge(candidate)
+
+    def _save_state(self) -> None:
+        """Write the tuner's state, unless it was a moment ago: a search that goes on tells what was told since once more."""
+        started = time.perf_counter()
+        if self.store is None or started - self._saved_at < _STATE_SHARE * self._saving_took:
+            return
+        if any(self.stored[one.candidate] != place for place, one in enumerate(self.found.evaluations)):
+            return  # a trajectory that was not taken up; the next process starts from the last good state
+        self.store.save_state(self.tuner.state(), len(self.found.evaluations))
+        self._saved_at = time.perf_counter()
+        self._saving_took = self._saved_at - started
+
+    def confirm(self, judge: Judge, count: int) -> None:
+        """Score the `count` of most merit, and the baselines, on unseen data."""
+        ranked = sorted(self.found.evaluations, key=lambda one: -self.found.merit(one.objectives))
+        chosen = [*ranked[:count], *self.found.baselines.values()]
+        known = {Candidate(values): objectives for values, objectives in self.store.others("confirm")} if self.store else {}
+        for candidate in dict.fromkeys(one.candidate for one in chosen):
+            if candidate not in known:
+                known[candidate] = judge(candidate)
+                if self.store is not None:
+                    self.store.add_other("confirm", candidate, known[candidate])
+            self.found.confirmed.append(Evaluation(candidate, known[candidate]))
 
 
-def _identity(plan: Plan, name: str, settings: Settings, total: float, seed: int) -> dict[str, Any]:
+def _identity(plan: Plan, name: str, settings: Settings, total: float, objective: Objective, seed: int) -> dict[str, Any]:
     weights = sha256()
     for key, tensor in plan.network.state_dict().items():
         weights.update(key.encode())
         weights.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
     variables = [[variable.name, list(variable.choices)] for variable in plan.variables]
+    method = plan.compressor.settings
     return {
         "network": weights.hexdigest(),
         "plan": sha256(repr(variables).encode()).hexdigest(),
+        "method": type(plan.compressor).__qualname__,
+        "method settings": method.model_dump(mode="json") if isinstance(method, Settings) else repr(method),
+        "method seed": plan.seed,
+        "objective": objective.name,
+        "data": objective.digest,
         "tuner": name,
         "settings": settings.model_dump(mode="json"),
         "total": total,

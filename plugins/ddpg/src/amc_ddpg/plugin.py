@@ -1,0 +1,50 @@
+"""Declares the tuner `ddpg`. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from amc_plugins.plugin import Settings, TunerSpec, hookimpl
+
+__all__ = ["DdpgSettings"]
+
+
+class DdpgSettings(Settings):
+    """Settings of `ddpg`; the defaults are those of He et al., ECCV 2018, and of its released code."""
+
+    reward: Literal["accuracy", "error_log_macs"] = Field(
+        "accuracy",
+        description="`accuracy`: the score, under the budget; `error_log_macs`: -(ceiling - score) * log(MACs), for as much as "
+        "can be removed without loss",
+    )
+    ceiling: float = Field(1.0, description="`error_log_macs`: the score of a network without error, 1 for accuracy")
+    warm_up: int = Field(100, ge=1, description="episodes of uniform random actions before the agent learns and acts")
+    sigma: float = Field(0.5, gt=0.0, description="standard deviation of the truncated normal noise after the warm-up")
+    sigma_decay: float = Field(0.95, gt=0.0, le=1.0, description="its factor from episode to episode")
+    hidden: int = Field(300, ge=1, description="width of the two hidden layers of actor and critic")
+    actor_rate: float = Field(1e-4, gt=0.0, description="learning rate of the actor (Adam)")
+    critic_rate: float = Field(1e-3, gt=0.0, description="learning rate of the critic (Adam)")
+    tau: float = Field(0.01, gt=0.0, le=1.0, description="step of the target networks towards the trained ones")
+    discount: float = Field(1.0, ge=0.0, le=1.0, description="of the value of the next layer's state")
+    batch: int = Field(64, ge=1, description="transitions of one update")
+    replay: int = Field(2000, ge=1, description="transitions that are remembered, the latest")
+    updates: int | None = Field(None, ge=0, description="updates after an episode; default: one per variable")
+    baseline_rate: float = Field(0.5, gt=0.0, le=1.0, description="step of the moving average that is taken off the rewards")
+    from_allocations: bool = Field(True, description="the first episodes walk the plan's own allocations")
+    use_budget: bool = Field(
+        True, description="raise actions that would leave MACs of the budget unused even with all later layers whole"
+    )
+
+
+@hookimpl
+def amc_tuners() -> Iterator[TunerSpec]:
+    yield TunerSpec(
+        name="ddpg",
+        summary="an actor-critic agent walks the layers and learns their ratios (AMC, ECCV 2018)",
+        api=(1, 0),
+        target="amc_ddpg._ddpg:DdpgTuner",
+        settings=DdpgSettings,
+    )
