@@ -28,7 +28,11 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
         "layer_handlers": "batchnorm1d batchnorm2d batchnorm3d group_norm instance_norm layer_norm local_response_norm"
         " normalize rms_norm"
     },
-    "amc-op-pooling": {"layer_handlers": "adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d mean"},
+    "amc-op-pooling": {
+        "layer_handlers": "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d"
+        " adaptive_max_pool2d adaptive_max_pool3d all amax amin any argmax argmin argsort avg_pool1d avg_pool2d avg_pool3d"
+        " cumprod cumsum logsumexp max max_pool1d max_pool2d max_pool3d mean min norm prod sort std sum topk var"
+    },
     "amc-op-resize": {"layer_handlers": "interpolate pad pixel_shuffle pixel_unshuffle"},
     "amc-op-shape": {
         "layer_handlers": "cat chunk expand flatten flip gather permute repeat repeat_interleave reshape roll slice split"
