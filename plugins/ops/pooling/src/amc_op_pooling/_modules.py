@@ -1,72 +1,117 @@
-"""Pooling layers whose sizes may also be computed when the network runs, and the mean as a module."""
+"""Pooling layers whose sizes may also be computed when the network runs: the keywords of a call replace the attributes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "MaxPool2d", "TensorMean"]
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+]
+
+
+def _either(given: Any, own: Any) -> Any:
+    return own if given is None else given
+
+
+class MaxPool1d(nn.MaxPool1d):
+    """`nn.MaxPool1d`, (N, C, L) -> (N, C, L')."""
+
+    def forward(self, input: Tensor, *, kernel_size: Any = None, stride: Any = None) -> Tensor:
+        sizes = _either(kernel_size, self.kernel_size), _either(stride, self.stride)
+        return F.max_pool1d(input, *sizes, self.padding, self.dilation, self.ceil_mode)
 
 
 class MaxPool2d(nn.MaxPool2d):
-    """`nn.MaxPool2d`, (N, C, H, W) -> (N, C, H', W'); the keywords of a call replace the attributes."""
+    """`nn.MaxPool2d`, (N, C, H, W) -> (N, C, H', W')."""
 
     def forward(self, input: Tensor, *, kernel_size: Any = None, stride: Any = None) -> Tensor:
-        return F.max_pool2d(
-            input,
-            self.kernel_size if kernel_size is None else kernel_size,
-            self.stride if stride is None else stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-        )
+        sizes = _either(kernel_size, self.kernel_size), _either(stride, self.stride)
+        return F.max_pool2d(input, *sizes, self.padding, self.dilation, self.ceil_mode)
+
+
+class MaxPool3d(nn.MaxPool3d):
+    """`nn.MaxPool3d`, (N, C, D, H, W) -> (N, C, D', H', W')."""
+
+    def forward(self, input: Tensor, *, kernel_size: Any = None, stride: Any = None) -> Tensor:
+        sizes = _either(kernel_size, self.kernel_size), _either(stride, self.stride)
+        return F.max_pool3d(input, *sizes, self.padding, self.dilation, self.ceil_mode)
+
+
+class AvgPool1d(nn.AvgPool1d):
+    """`nn.AvgPool1d`, (N, C, L) -> (N, C, L')."""
+
+    def forward(self, input: Tensor, *, kernel_size: Any = None, stride: Any = None) -> Tensor:
+        sizes = _either(kernel_size, self.kernel_size), _either(stride, self.stride)
+        return F.avg_pool1d(input, *sizes, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class AvgPool2d(nn.AvgPool2d):
-    """`nn.AvgPool2d`, (N, C, H, W) -> (N, C, H', W'); the keywords of a call replace the attributes."""
+    """`nn.AvgPool2d`, (N, C, H, W) -> (N, C, H', W')."""
 
     def forward(self, input: Tensor, *, kernel_size: Any = None, stride: Any = None) -> Tensor:
-        return F.avg_pool2d(
-            input,
-            self.kernel_size if kernel_size is None else kernel_size,
-            self.stride if stride is None else stride,
-            self.padding,
-            self.ceil_mode,
-            self.count_include_pad,
-            self.divisor_override,
-        )
+        sizes = _either(kernel_size, self.kernel_size), _either(stride, self.stride)
+        return F.avg_pool2d(input, *sizes, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override)
+
+
+class AvgPool3d(nn.AvgPool3d):
+    """`nn.AvgPool3d`, (N, C, D, H, W) -> (N, C, D', H', W')."""
+
+    def forward(self, input: Tensor, *, kernel_size: Any = None, stride: Any = None) -> Tensor:
+        sizes = _either(kernel_size, self.kernel_size), _either(stride, self.stride)
+        return F.avg_pool3d(input, *sizes, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override)
+
+
+class AdaptiveAvgPool1d(nn.AdaptiveAvgPool1d):
+    """`nn.AdaptiveAvgPool1d`, (N, C, L) -> (N, C, L')."""
+
+    def forward(self, input: Tensor, *, output_size: Any = None) -> Tensor:
+        return F.adaptive_avg_pool1d(input, _either(output_size, self.output_size))
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """`nn.AdaptiveAvgPool2d`; `output_size` of a call replaces the attribute."""
+    """`nn.AdaptiveAvgPool2d`, (N, C, H, W) -> (N, C, H', W')."""
 
     def forward(self, input: Tensor, *, output_size: Any = None) -> Tensor:
-        return F.adaptive_avg_pool2d(input, self.output_size if output_size is None else output_size)
+        return F.adaptive_avg_pool2d(input, _either(output_size, self.output_size))
+
+
+class AdaptiveAvgPool3d(nn.AdaptiveAvgPool3d):
+    """`nn.AdaptiveAvgPool3d`, (N, C, D, H, W) -> (N, C, D', H', W')."""
+
+    def forward(self, input: Tensor, *, output_size: Any = None) -> Tensor:
+        return F.adaptive_avg_pool3d(input, _either(output_size, self.output_size))
+
+
+class AdaptiveMaxPool1d(nn.AdaptiveMaxPool1d):
+    """`nn.AdaptiveMaxPool1d`, (N, C, L) -> (N, C, L')."""
+
+    def forward(self, input: Tensor, *, output_size: Any = None) -> Tensor:
+        return F.adaptive_max_pool1d(input, _either(output_size, self.output_size))
 
 
 class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
-    """`nn.AdaptiveMaxPool2d`; `output_size` of a call replaces the attribute."""
+    """`nn.AdaptiveMaxPool2d`, (N, C, H, W) -> (N, C, H', W')."""
 
     def forward(self, input: Tensor, *, output_size: Any = None) -> Tensor:
-        size: Any = self.output_size if output_size is None else output_size
-        return F.adaptive_max_pool2d(input, size)
+        return F.adaptive_max_pool2d(input, _either(output_size, self.output_size))
 
 
-class TensorMean(nn.Module):
-    """The mean along the axes `dim`; of all entries when `dim` is None."""
+class AdaptiveMaxPool3d(nn.AdaptiveMaxPool3d):
+    """`nn.AdaptiveMaxPool3d`, (N, C, D, H, W) -> (N, C, D', H', W')."""
 
-    def __init__(self, dim: list[int] | int | None = None, keepdim: bool = False) -> None:
-        super().__init__()
-        self.dim = [dim] if isinstance(dim, int) else dim
-        self.keepdim = keepdim
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.dim is None and not self.keepdim:
-            return torch.mean(x)
-        return torch.mean(x, dim=self.dim, keepdim=self.keepdim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}, keepdim={self.keepdim}"
+    def forward(self, input: Tensor, *, output_size: Any = None) -> Tensor:
+        return F.adaptive_max_pool3d(input, _either(output_size, self.output_size))

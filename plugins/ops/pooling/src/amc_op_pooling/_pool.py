@@ -1,17 +1,31 @@
-"""Two-dimensional pooling: windows over the last two axes, each channel by itself."""
+"""Pooling over one, two and three axes: windows over the last axes, each channel by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from amc_op_pooling import _modules
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor, nn
 
-__all__ = ["AdaptiveAvgPool2dHandler", "AdaptiveMaxPool2dHandler", "AvgPool2dHandler", "MaxPool2dHandler"]
+__all__ = [
+    "AdaptiveAvgPool1dHandler",
+    "AdaptiveAvgPool2dHandler",
+    "AdaptiveAvgPool3dHandler",
+    "AdaptiveMaxPool1dHandler",
+    "AdaptiveMaxPool2dHandler",
+    "AdaptiveMaxPool3dHandler",
+    "AvgPool1dHandler",
+    "AvgPool2dHandler",
+    "AvgPool3dHandler",
+    "MaxPool1dHandler",
+    "MaxPool2dHandler",
+    "MaxPool3dHandler",
+]
 
 Size = Int | list[Int]
 
@@ -26,14 +40,19 @@ class MaxPool2dParams(Params):
     ceil_mode: bool = False
 
 
-class AvgPool2dParams(Params):
-    """As in `torch.nn.AvgPool2d`."""
+class AvgPool1dParams(Params):
+    """As in `torch.nn.AvgPool1d`."""
 
     kernel_size: Size
     stride: Size
     padding: int | list[int] = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
+
+
+class AvgPool2dParams(AvgPool1dParams):
+    """As in `torch.nn.AvgPool2d`."""
+
     divisor_override: int | None = None
 
 
@@ -44,9 +63,11 @@ class AdaptiveParams(Params):
 
 
 class _PoolHandler(LayerHandler):
+    rank: ClassVar[int] = 2
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,) = ids.output_shapes
-        spatial = [len(shape) - 2, len(shape) - 1]
+        spatial = range(len(shape) - self.rank, len(shape))
         return ids.mixed(inputs[0], spatial, f"{self.spec.op} takes windows over them").expand(shape)
 
     def _copy(self, call: Call, *keywords: str) -> nn.Module:
@@ -77,27 +98,28 @@ class _WindowHandler(_PoolHandler):
 class MaxPool2dHandler(_WindowHandler):
     """Max pooling; a channel that is removed takes nothing else with it."""
 
-    Params = MaxPool2dParams
-    module_class = _modules.MaxPool2d
+    Params: ClassVar[type[BaseModel]] = MaxPool2dParams
+    module_class: ClassVar[type[nn.Module] | None] = _modules.MaxPool2d
 
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
             return self._copy(call, "kernel_size", "stride")
-        return _modules.MaxPool2d(**self._window(call, padding=0, dilation=1, ceil_mode=False, return_indices=False))
+        assert self.module_class is not None
+        return self.module_class(**self._window(call, padding=0, dilation=1, ceil_mode=False, return_indices=False))
 
 
 class AvgPool2dHandler(_WindowHandler):
     """Average pooling."""
 
-    Params = AvgPool2dParams
-    module_class = _modules.AvgPool2d
+    Params: ClassVar[type[BaseModel]] = AvgPool2dParams
+    module_class: ClassVar[type[nn.Module] | None] = _modules.AvgPool2d
 
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:
             return self._copy(call, "kernel_size", "stride")
-        return _modules.AvgPool2d(
-            **self._window(call, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None)
-        )
+        assert self.module_class is not None
+        names = [name for name in self.Params.model_fields if name not in ("kernel_size", "stride")]
+        return self.module_class(**self._window(call, **{name: self.Params.model_fields[name].default for name in names}))
 
 
 class _AdaptiveHandler(_PoolHandler):
@@ -124,6 +146,63 @@ class AdaptiveMaxPool2dHandler(_AdaptiveHandler):
     """Max pooling to a chosen output size."""
 
     module_class = _modules.AdaptiveMaxPool2d
+
+
+class MaxPool1dHandler(MaxPool2dHandler):
+    """Max pooling of (N, C, L) or (C, L)."""
+
+    rank = 1
+    module_class = _modules.MaxPool1d
+
+
+class MaxPool3dHandler(MaxPool2dHandler):
+    """Max pooling of (N, C, D, H, W) or (C, D, H, W)."""
+
+    rank = 3
+    module_class = _modules.MaxPool3d
+
+
+class AvgPool1dHandler(AvgPool2dHandler):
+    """Average pooling of (N, C, L) or (C, L)."""
+
+    rank = 1
+    Params = AvgPool1dParams
+    module_class = _modules.AvgPool1d
+
+
+class AvgPool3dHandler(AvgPool2dHandler):
+    """Average pooling of (N, C, D, H, W) or (C, D, H, W)."""
+
+    rank = 3
+    module_class = _modules.AvgPool3d
+
+
+class AdaptiveAvgPool1dHandler(_AdaptiveHandler):
+    """Average pooling of (N, C, L) or (C, L) to a chosen length."""
+
+    rank = 1
+    module_class = _modules.AdaptiveAvgPool1d
+
+
+class AdaptiveAvgPool3dHandler(_AdaptiveHandler):
+    """Average pooling of (N, C, D, H, W) or (C, D, H, W) to a chosen size."""
+
+    rank = 3
+    module_class = _modules.AdaptiveAvgPool3d
+
+
+class AdaptiveMaxPool1dHandler(_AdaptiveHandler):
+    """Max pooling of (N, C, L) or (C, L) to a chosen length."""
+
+    rank = 1
+    module_class = _modules.AdaptiveMaxPool1d
+
+
+class AdaptiveMaxPool3dHandler(_AdaptiveHandler):
+    """Max pooling of (N, C, D, H, W) or (C, D, H, W) to a chosen size."""
+
+    rank = 3
+    module_class = _modules.AdaptiveMaxPool3d
 
 
 def _check(call: Call, name: str, value: Any, kinds: Any) -> None:
