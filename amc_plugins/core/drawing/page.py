@@ -73,7 +73,7 @@ def _data(picture: Picture, scene: Scene) -> dict[str, Any]:
             "about": f"{card.type} · {card.op}" if card.op else card.type,
             "rows": _rows(card, total),
             "box": [placed.x, placed.y, placed.width, placed.height],
-            "from": sorted(entering.get(placed.index, {}), key=lambda wire: entering[placed.index][wire]),
+            "from": [wire for _, wire in sorted((port, wire) for wire, port in entering.get(placed.index, {}).items())],
             "to": leaving.get(placed.index, []),
         }
         for card, placed in zip(picture.cards, scene.cards, strict=True)
