@@ -6,16 +6,18 @@ import copy
 import math
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import data
-from benchmarks.train import accuracy
+from benchmarks.train import accuracy, trained
 
-__all__ = ["Figures", "figures", "fine_tuned", "latency_ratio", "peak_mib", "reestimated"]
+__all__ = ["Figures", "figures", "fine_tuned", "latency_ratio", "macs", "peak_mib", "record", "reestimated"]
 
 STEPS, BATCH, MOMENTUM, DECAY = 80, 128, 0.9, 1e-4
 RATES = (0.005, 0.02, 0.08)
@@ -37,6 +39,39 @@ class Figures:
 
     def record(self) -> dict[str, float]:
         return asdict(self)
+
+
+def record(
+    name: str, method: str, total: float, seed: int, compress: Callable[[nn.Module, Tensor], nn.Module]
+) -> dict[str, Any]:
+    """Compress a network and measure it. CPU seconds and peak memory are those of `compress(model, images)`, one thread.
+
+    Args:
+        name: a network of `benchmarks.networks`.
+        method: a name for the table.
+        total: the share of the MACs that `compress` was asked to remove, for the table.
+        seed: of the checkpoint and of the fine-tune.
+        compress: gets the trained model and the calibration images.
+    """
+    torch.set_num_threads(1)
+    model = trained(name, seed)
+    calibration = data.calibration()
+    memory = peak_mib()
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    compressed = compress(model, calibration)
+    cpu, wall, peak = _cpu_seconds() - cpu, time.perf_counter() - wall, peak_mib()
+    return {
+        "network": name,
+        "method": method,
+        "budget": total,
+        "removed": 1.0 - macs(compressed, calibration[:1]) / macs(model, calibration[:1]),
+        "original": accuracy(model, data.load("test")),
+        "cpu_seconds": round(cpu, 2),
+        "wall_seconds": round(wall, 2),
+        "peak_mib": round(peak),
+        "start_mib": round(memory),
+        **figures(model, compressed, calibration, seed=seed).record(),
+    }
 
 
 def figures(original: nn.Module, network: nn.Module, calibration: Tensor, *, seed: int = 0) -> Figures:
@@ -115,6 +150,29 @@ def latency_ratio(original: nn.Module, network: nn.Module, images: Tensor, *, ro
             if round_ >= 3:
                 best[index] = min(best[index], spent)
     return best[1] / best[0]
+
+
+@torch.no_grad()
+def macs(network: nn.Module, images: Tensor) -> int:
+    """Multiply-adds of the convolutions and linear layers for a batch of images."""
+    found: list[int] = []
+
+    def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        found.append(output.numel() * module.weight[0].numel())
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    return sum(found)
+
+
+def _cpu_seconds() -> float:
+    """Of this process, all threads, and of the children that it waited for."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in usage)
 
 
 def peak_mib() -> float:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.train [vgg resnet20 mobilenetv2] [--seed 0]
 
-The same seed and number of threads give the same checkpoint. It lies in `benchmarks/.cache`, or in `$AMC_BENCHMARKS_CACHE`.
+One thread: the same seed gives the same checkpoint. It lies in `benchmarks/.cache`, or in `$AMC_BENCHMARKS_CACHE`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from benchmarks.networks import NETWORKS
 
 __all__ = ["accuracy", "cache", "checkpoint", "trained"]
 
-EPOCHS, BATCH, RATE, MOMENTUM, DECAY = 7, 128, 0.1, 0.9, 5e-4
-THREADS = 2
+EPOCHS, BATCH, RATE, MOMENTUM, DECAY = 6, 128, 0.1, 0.9, 5e-4
 
 
 def cache() -> Path:
@@ -48,10 +47,10 @@ def trained(name: str, seed: int = 0) -> nn.Module:
 
 def train(name: str, seed: int) -> None:
     """SGD with Nesterov momentum, one cycle of the learning rate, horizontal flips."""
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     split = data.load("train")
-    network = NETWORKS[name]()
+    network = NETWORKS[name]().to(memory_format=torch.channels_last)  # a third faster
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, nesterov=True, weight_decay=DECAY)
     steps = EPOCHS * (len(split) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, steps))
@@ -80,7 +79,7 @@ def train(name: str, seed: int) -> None:
         "parameters": sum(one.numel() for one in network.parameters()),
         "test": accuracy(network, data.load("test")),
         "cpu_seconds": round(time.process_time() - started, 1),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
     path = checkpoint(name, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
