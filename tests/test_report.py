@@ -91,7 +91,17 @@ def results_of(network: ReconstructedNetwork, smaller: ReconstructedNetwork) -> 
         },
         "steps": [
             step("capture", "capture", network, 0.98, opaque=[]),
-            step("round1-compress", "compress", smaller, 0.95, method="mixed", removed=0.17, layers=layers, search=search),
+            step(
+                "round1-compress",
+                "compress",
+                smaller,
+                0.95,
+                method="mixed",
+                removed=0.17,
+                candidate={"a": 6},
+                layers=layers,
+                search=search,
+            ),
             step("round1-train", "train", smaller, 0.97, method="supervised", epochs=4, best_epoch=3, history=history),
             {
                 "name": "export",
@@ -176,7 +186,7 @@ def test_the_figures_of_the_run(folder: Path, networks: tuple[ReconstructedNetwo
     ]
     assert page.row("round1-train")[1] == "retraining: supervised, 4 epochs, the best was 3"
     assert page.row("network.pkl")[1] == "31.5 kB"
-    assert "the best, number 7, scored −0.1429" in page.sections["Search"]
+    assert "7 candidates by random; number 6 was chosen, its score is −0.1667." in page.sections["Search"]
     assert "4 epochs with supervised; the weights of epoch 3 were kept" in page.sections["Training"]
     for words in ("Loss", "Accuracy", "Learning rate", "train/total_loss", "val/accuracy"):
         assert words in page.sections["Training"]

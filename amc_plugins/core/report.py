@@ -238,9 +238,10 @@ def _search(step: Step) -> dict[str, Any] | None:
     chart = line_chart("Score, higher is better", series, x_name="candidate", y_name=objective)
     if chart is None:
         return None
-    number, score = max(scores, key=lambda one: (one[1], -one[0]))
-    found = f"the best, number {number:g}, scored {score:.4g}"
-    words = f"{len(scores)} candidates by {search.get('method', 'a tuner')}; {found}.".replace(" -", " −")
+    chosen = [place for place, one in enumerate(evaluations, 1) if one.get("candidate") == step.detail.get("candidate")]
+    number, score = max(scores, key=lambda one: (one[0] in chosen, one[1], -one[0]))
+    found = f"number {number:g} was chosen, its score is {score:.4g}".replace(" -", " −")
+    words = f"{len(scores)} candidates by {search.get('method', 'a tuner')}; {found}."
     return {"step": step.name, "words": words, "chart": chart}
 
 
