@@ -7,6 +7,7 @@ are arguments, never subcommands: help and completion need no plugin.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -75,4 +76,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """What the script `amc` calls."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `amc profile ... | head`: nobody reads on, and Python would complain at its own flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -32,7 +32,7 @@ from amc_plugins.core.errors import SettingsError
 if TYPE_CHECKING:
     from amc_plugins.compression import CompressionResult
     from amc_plugins.core.network import ReconstructedNetwork
-    from amc_plugins.core.search import Search
+    from amc_plugins.core.search import Evaluation, Search
 
 __all__ = ["add_to"]
 
@@ -136,10 +136,26 @@ def tune(
         str, typer.Option("--folder", "-f", metavar="FOLDER", help="Keeps every score; the same command goes on there.")
     ],
     method: Method = None,
+    evaluate: Annotated[
+        str,
+        typer.Option(
+            "--evaluate",
+            metavar="HOW",
+            help="What to maximise: minus the `divergence` of the outputs from the original's, the `accuracy` on --data, or "
+            "`file.py:function` of a network.",
+        ),
+    ] = "divergence",
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="FACTORY", help="What to score on: inputs, or labelled batches for `accuracy`."),
+    ] = None,
+    confirm: Annotated[
+        int, typer.Option("--confirm", metavar="N", help="Score the N best again on data that the search has not seen.")
+    ] = 3,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Processes that score.")] = 1,
     evaluations: Annotated[
         int, typer.Option("--evaluations", "-n", metavar="N", help="How many different candidates to score.")
     ] = 100,
-    evaluate: Evaluate = None,
     compressor: CompressorOption = None,
     settings: SettingsOption = None,
     tuner_set: Annotated[
@@ -155,8 +171,8 @@ def tune(
 ) -> None:
     """Search for the best ratios of a compression.
 
-    A candidate is scored by --evaluate; without it, by minus the divergence of its outputs from the original's on the
-    calibration data.
+    The winner is the candidate that does best on data that the search has not seen. Every score is kept in the folder:
+    a search that was interrupted goes on with the same command.
 
     \b
     amc tune net.pkl lowrank --tuner random --total 0.5 --evaluations 50 \\
@@ -165,22 +181,32 @@ def tune(
     name = _one_method(method, compressor)
     outputs = check_outputs(output)
     before = _opened(network, outputs, inputs, weights, network_set, seed)
-    data = loader(calibration, data_set, seed)
-    score = evaluation(evaluate)
+    inputs_to_fit = loader(calibration, data_set, seed)
+    scored_on = None if data is None else loader(data, data_set, seed)
+    objective: Any = evaluation(evaluate) if ":" in evaluate else evaluate
     from amc_plugins.core import engine
 
     go_on = f"the scores so far are in {folder}; the same command goes on with the next one"
     with working(f"tune {network}", json=json, folder=folder, evaluations=evaluations, go_on=go_on) as run:
         with render.progress(f"preparing {name}"):
             plan = engine.prepare(
-                before, name, calibration=data, seed=seed, evaluate=score, budget=total, run=run, **parse_settings(settings)
+                before,
+                name,
+                calibration=inputs_to_fit,
+                seed=seed,
+                budget=total,
+                run=run,
+                **parse_settings(settings),
             )
         search = engine.tune(
             plan,
             tuner,
             total=total,
-            evaluate=score,
+            evaluate=objective,
+            data=scored_on,
             evaluations=evaluations,
+            confirm=confirm,
+            workers=workers,
             seed=seed,
             folder=folder,
             run=run,
@@ -274,19 +300,34 @@ def _print_result(result: CompressionResult) -> None:
 
 
 def _search_json(search: Search) -> dict[str, Any]:
-    scores = [{"candidate": dict(one.candidate), **one.objectives} for one in search.evaluations]
-    return {"total": search.total, "score": search.best.score, "evaluations": scores}
+    best = search.best
+    return {
+        "total": search.total,
+        "objective": search.objective,
+        "best": {"score": best.score, "confirmed": None if best.confirmed is None else best.confirmed.score},
+        "evaluations": [_plain(one) for one in search.evaluations],
+        "baselines": {name: _plain(one) for name, one in search.baselines.items()},
+        "confirmed": [_plain(one) for one in search.confirmed],
+        "gains": search.gains,
+    }
+
+
+def _plain(one: Evaluation) -> dict[str, Any]:
+    return {"candidate": dict(one.candidate), "objectives": dict(one.objectives)}
 
 
 def _print_search(search: Search) -> None:
     best = search.best
     position = 1 + next(i for i, one in enumerate(search.evaluations) if one is best.evaluation)
-    render.fields(
-        [
-            ("tuner", search.tuner),
-            ("candidates", f"{len(search.evaluations):,} scored"),
-            ("best score", f"{best.score:.6g} (candidate {position})"),
-            ("first score", f"{search.evaluations[0].score:.6g}"),
-        ]
-    )
+    pairs = [
+        ("tuner", search.tuner),
+        ("objective", search.objective),
+        ("candidates", f"{len(search.evaluations):,} scored"),
+        ("best", f"{best.score:.6g} (candidate {position})"),
+    ]
+    if best.confirmed is not None:
+        pairs.append(("  unseen data", f"{best.confirmed.score:.6g}"))
+    for name, gain in search.gains.items():
+        pairs.append((f"  above {name}", f"{gain:.6g}"))
+    render.fields(pairs)
     render.text()

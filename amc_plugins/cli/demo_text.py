@@ -61,7 +61,9 @@ def print_result(result: DemoResult) -> None:
     smaller = result.folder / "smaller.pkl"
     render.text(f"try next   amc profile {trained} --compare {first.reloads[0].path}")
     render.text(f"           amc run {result.folder / first.name}.toml --set folder=less --set compress.total=0.3")
-    render.text(f"           amc compress {trained} lowrank --calibration amc_plugins.demo.data:train --total 0.7 -o {smaller}")
+    render.text(
+        f"           amc compress {trained} lowrank --calibration amc_plugins.demo.data:calibration --total 0.7 -o {smaller}"
+    )
 
 
 def as_json(result: DemoResult) -> dict[str, Any]:

@@ -20,6 +20,8 @@ __all__ = ["CLI_ERROR", "INTERRUPTED", "Interrupted", "report"]
 
 INTERRUPTED = 130
 REFUSED = 2
+UNREAD = 141
+"""Whoever reads the data has seen enough; what a shell gives for programs that SIGPIPE ends."""
 
 CLI_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """What typer raises for a wrong command line: the base of its usage errors (it comes from click or from typer's own copy)."""
@@ -36,6 +38,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         render.error("interrupted")
         return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return UNREAD
     if isinstance(error, CLI_ERROR):
         return _usage(error)
     if options().debug:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,8 @@ def loader(reference: str, settings: Sequence[str] | None, seed: int) -> Any:
     return call_factory(reference, parse_settings(settings, "--data-set"), base=Path.cwd(), seed=seed)
 
 
-def evaluation(reference: str | None) -> Callable[[Any], float] | None:
-    """The function `network -> score` of a reference. An error that it raises names the reference."""
+def evaluation(reference: str | None) -> Callable[[Any], Any] | None:
+    """The function `network -> score` of a reference; an error that it raises names the reference."""
     if reference is None:
         return None
     from amc_plugins.core.factories import import_reference
@@ -95,9 +96,10 @@ def evaluation(reference: str | None) -> Callable[[Any], float] | None:
     if not callable(function):
         raise AmcError(f"`{reference}` is a {type(function).__name__}, not a function of a network")
 
-    def evaluate(network: Any) -> float:
+    @wraps(function)  # a search knows its objective by this name
+    def evaluate(network: Any) -> Any:
         try:
-            return float(function(network))
+            return function(network)
         except AmcError:
             raise
         except Exception as error:

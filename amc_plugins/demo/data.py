@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from amc_plugins.core.errors import AmcError
 
-__all__ = ["images", "test", "train", "validation"]
+__all__ = ["calibration", "images", "shifted", "test", "train", "validation"]
 
 HELD_OUT = 300
 """Images to validate on, and as many to test on; 1197 are left to train."""
@@ -22,6 +23,20 @@ def train(batch_size: int = 64, seed: int = 0) -> Loader:
     """Batches of images (N, 1, 8, 8) in [0, 1] and labels (N,), in a new order every epoch."""
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(TensorDataset(*images("train")), batch_size, shuffle=True, generator=generator)
+
+
+def calibration(batch_size: int = 256, seed: int = 0) -> list[Tensor]:
+    """Batches of images without labels: those to train on, each three times, shifted at random."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels, _ = images("train")
+    return [shifted(part, generator) for part in pixels.repeat(3, 1, 1, 1).split(batch_size)]
+
+
+def shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """The images (N, C, H, W), moved together by up to one pixel in each direction."""
+    top, left = torch.randint(0, 3, (2,), generator=generator).tolist()
+    height, width = pixels.shape[-2:]
+    return F.pad(pixels, (1, 1, 1, 1))[..., top : top + height, left : left + width]
 
 
 def validation(batch_size: int = 300) -> Loader:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amc_plugins.demo.data import shifted
+
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
@@ -68,15 +70,9 @@ def fit(network: nn.Module, batches: DataLoader[Any], *, epochs: int, seed: int 
     network.train()
     for _ in range(epochs):
         for pixels, labels in batches:
-            loss = F.cross_entropy(network(_shifted(pixels, shifts)), labels)
+            loss = F.cross_entropy(network(shifted(pixels, shifts)), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     network.eval()
-
-
-def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    top, left = torch.randint(0, 3, (2,), generator=generator).tolist()
-    height, width = pixels.shape[-2:]
-    return F.pad(pixels, (1, 1, 1, 1))[..., top : top + height, left : left + width]

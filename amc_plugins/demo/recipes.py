@@ -20,6 +20,7 @@ weights = "resnet.pt"
 input = [1, 1, 8, 8]
 
 [data]
+calibration = "amc_plugins.demo.data:calibration"  # what compression is fitted on; needs no labels
 train = "amc_plugins.demo.data:train"
 validation = "amc_plugins.demo.data:validation"  # chooses the best epoch
 test = "amc_plugins.demo.data:test"              # reported, never used for a choice
