@@ -10,7 +10,7 @@ PACKAGES := $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard plugins/*/src/
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format long constraints clean
+.PHONY: help install demo test lint format long fuzz constraints clean
 
 help:
 	@echo "make install      the core and every plugin, editable, in $(VENV)"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint         ruff, import contracts, mypy"
 	@echo "make format       sort the imports, mend what ruff can, lay the code out"
 	@echo "make long         the tests that are marked slow"
+	@echo "make fuzz         600 random networks through capture and removal of channels"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
 	@echo "make clean        remove $(VENV), caches and runs"
 
@@ -56,6 +57,9 @@ format: install
 
 long: install
 	@$(PYTEST) -m slow
+
+fuzz: install
+	@$(PYTEST) tests/test_fuzz_graphs.py --hypothesis-profile=long
 
 constraints: install
 	@$(BIN)/python scripts/write_constraints.py

@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from amc_plugins.core import discovery
 from amc_plugins.core.registry import reset_registry
+
+# Of tests/test_fuzz_graphs.py and other property tests without settings of their own: `make test` and `make fuzz`.
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("quick", max_examples=50, derandomize=True, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("long", max_examples=600, deadline=None, suppress_health_check=SLOW, print_blob=True)
+settings.load_profile("quick")
 
 TESTS = Path(__file__).resolve().parent
 DISTS = TESTS / "fixtures" / "dists"
