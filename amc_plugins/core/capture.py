@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
@@ -146,8 +147,9 @@ def _finished(recorder: Recorder) -> ReconstructedNetwork:
     network.train(model.training)
     for where in recording.fixed_sizes:
         logger.warning("a number computed from sizes is fixed in the record: %s; other sizes would need another", where)
-    for reason in recording.opaque.values():
-        logger.warning("opaque operation: %s; channels that touch it stay as they are", reason)
+    for reason, times in Counter(recording.opaque.values()).items():
+        again = f" ({times} times)" if times > 1 else ""
+        logger.warning("opaque operation: %s%s; channels that touch it stay as they are", reason, again)
     return network
 
 

@@ -95,10 +95,11 @@ class ChannelMap:
 
 def compact(ids: Tensor) -> Tensor:
     """The tensor with size 1 on every axis that is a broadcast (stride 0)."""
-    for axis in range(ids.dim()):
-        if ids.shape[axis] > 1 and ids.stride(axis) == 0:
-            ids = ids.narrow(axis, 0, 1)
-    return ids
+    strides = ids.stride()
+    if 0 not in strides:
+        return ids
+    sizes = [1 if stride == 0 and size > 1 else size for size, stride in zip(ids.shape, strides, strict=True)]
+    return ids.as_strided(sizes, strides, ids.storage_offset())
 
 
 def _padded(shape: Shape, rank: int) -> Shape:
@@ -299,7 +300,12 @@ def _resolved(
     classes = ids.classes()
     inputs = {layer: classes[vector] for layer, vector in ids.inputs.items()}
     outputs = {layer: classes[vector] for layer, vector in ids.outputs.items() if layer not in sources}
-    compacted = {name: classes[compact(one)] for name, one in values.items()}
+    compacted: dict[str, Tensor] = {}
+    same: dict[tuple[object, ...], Tensor] = {}  # most values hold the very ids of another one
+    for name, one in values.items():
+        laid = compact(one)
+        key = laid.data_ptr(), laid.shape, laid.stride()
+        compacted[name] = same[key] if key in same else same.setdefault(key, classes[laid])
     table = _Incidence(len(classes))
     for layer, vector in outputs.items():
         table.add(("out", layer), vector)
@@ -313,7 +319,7 @@ def _resolved(
         rows = classes[torch.cat(vectors)].unique()
         table.add(("pin", why), rows)
         pinned[rows.numpy()] = True
-    for vector in compacted.values():
+    for vector in same.values():
         table.add(("held", ""), vector, counted=True)
     made = torch.cat(list(outputs.values())).unique().numpy() if outputs else np.zeros(0, dtype=np.int64)
     groups: list[ChannelGroup] = []

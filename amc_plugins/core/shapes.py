@@ -69,7 +69,8 @@ def _by_rule() -> Callable[[Step], Any]:
                 return made[0] if len(made) == 1 else made
         layer = layers.get(node.layer)
         if layer is None:
-            layer = layers[node.layer] = on_meta(step.module)
+            owns = next(step.module.parameters(), next(step.module.buffers(), None)) is not None
+            layer = layers[node.layer] = on_meta(step.module) if owns else step.module
         return layer(*step.inputs, **step.params)
 
     return run
