@@ -95,6 +95,17 @@ def test_set_layer_keeps_the_document_true(network: ReconstructedNetwork) -> Non
     assert_rebuilds(network, X)
 
 
+def test_layers_are_laid_out_as_files_hold_them(network: ReconstructedNetwork) -> None:
+    weight = torch.rand(16, 10).T
+    assert not weight.is_contiguous()
+    params = {"in_features": 16, "out_features": 10, "bias": False}
+    layer = make_layer("vn.linear", params, {"weight": weight})
+    layer.weight.data = weight
+    set_layer(network, "fc", layer)
+    assert network.layer("fc").weight.is_contiguous()
+    assert_rebuilds(network, X)
+
+
 def test_producers_and_consumers(network: ReconstructedNetwork) -> None:
     found = producer(network, "relu_0")
     assert found is not None and found.name == "relu_0"

@@ -16,6 +16,7 @@ from amc_plugins.core.claims import Claims
 from amc_plugins.core.document import Document, InputSpec, Node, tree_leaves
 from amc_plugins.core.errors import CaptureError
 from amc_plugins.core.network import DTYPES, ReconstructedNetwork, walk
+from amc_plugins.core.plain_layers import contiguous
 from amc_plugins.core.recorder import Recorder, Recording
 from amc_plugins.core.structure import map_leaves, tensors_in
 
@@ -142,8 +143,9 @@ def _finished(recorder: Recorder) -> ReconstructedNetwork:
     recording, model = recorder.recording, recorder.model
     _drop_unused(recording)
     network = ReconstructedNetwork(_document(recording), recording.modules)
-    with _uncompiled(model), _eval_mode(model, network), torch.no_grad():
+    with _uncompiled(model), _eval_mode(model, network), torch.no_grad(), _recorded_attention():
         _verify(network, model, recording)
+    contiguous(network)
     network.train(model.training)
     for where in recording.fixed_sizes:
         logger.warning("a number computed from sizes is fixed in the record: %s; other sizes would need another", where)
@@ -151,6 +153,17 @@ def _finished(recorder: Recorder) -> ReconstructedNetwork:
         again = f" ({times} times)" if times > 1 else ""
         logger.warning("opaque operation: %s%s; channels that touch it stay as they are", reason, again)
     return network
+
+
+@contextmanager
+def _recorded_attention() -> Iterator[None]:
+    """Without torch's fused attention of whole modules, which rounds otherwise: it is off while functions are recorded."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _document(recording: Recording) -> Document:

@@ -9,6 +9,7 @@ from amc_plugins.core.describe import plain_params
 from amc_plugins.core.document import Document, Node, refs_in
 from amc_plugins.core.errors import GraphError
 from amc_plugins.core.network import ReconstructedNetwork, handler_for, layer_key
+from amc_plugins.core.plain_layers import contiguous
 from amc_plugins.core.shapes import shapes
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def set_layer(network: ReconstructedNetwork, layer: str, module: nn.Module) -> N
     nodes = network.nodes_of(layer)
     params = plain_params(handler_for(nodes[0].op), module)
     symbolic = any(node.symbols for node in nodes) or any(refs_in(params))
-    network.layers[layer_key(layer)] = module.train(network.layer(layer).training)
+    network.layers[layer_key(layer)] = contiguous(module).train(network.layer(layer).training)
     for node in nodes:
         node.params = dict(params)
     if symbolic:  # else the schedule is what it was
@@ -92,7 +93,7 @@ def _replaced(network: ReconstructedNetwork, layer: str, replacements: Sequence[
     network.graph.nodes[place : place + 1] = chain
     del network.layers[layer_key(layer)]
     for name, (_, module) in zip(names, replacements, strict=True):
-        network.layers[layer_key(name)] = module.train(training)
+        network.layers[layer_key(name)] = contiguous(module).train(training)
     return names
 
 
@@ -154,7 +155,7 @@ def _insert(network: ReconstructedNetwork, place: int, node: Node, module: nn.Mo
     if node.layer in network.layer_names:
         raise GraphError(f"there is a layer `{node.layer}` already")
     network.graph.nodes.insert(place, node)
-    network.layers[layer_key(node.layer)] = module.train(network.training)
+    network.layers[layer_key(node.layer)] = contiguous(module).train(network.training)
 
 
 def _free_value(network: ReconstructedNetwork, name: str) -> str:

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["without_hooks"]
+__all__ = ["contiguous", "without_hooks"]
 
 
 def without_hooks(module: nn.Module) -> nn.Module:
@@ -25,4 +25,12 @@ def without_hooks(module: nn.Module) -> nn.Module:
                 hook.remove(one)
         for hooks in (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks, one._backward_pre_hooks):
             hooks.clear()
+    return module
+
+
+def contiguous(module: nn.Module) -> nn.Module:
+    """The module with its tensors laid out row by row, as files hold them: other layouts compute other last bits."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if not tensor.is_contiguous():
+            tensor.data = tensor.data.contiguous()
     return module
