@@ -20,6 +20,7 @@ from amc_plugins.core.macs import ShrinkCost
 from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
 from amc_plugins.core.objectives import Divergence
 from amc_plugins.core.runs import Run
+from amc_plugins.core.residual import Branch, branch_of
 from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
 from amc_plugins.core.solves import cholesky, solve_gram
 from amc_plugins.core.specs import Settings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEMORY",
+    "Branch",
     "Calibration",
     "Candidate",
     "CompressionResult",
@@ -43,6 +45,7 @@ __all__ = [
     "ShrinkCost",
     "Target",
     "Variable",
+    "branch_of",
     "cholesky",
     "collect_moments",
     "linear_map",

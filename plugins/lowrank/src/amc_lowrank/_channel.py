@@ -7,7 +7,7 @@ contains both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -22,40 +22,39 @@ __all__ = ["ChannelFit", "ChannelScheme", "Solver", "reduced_rank"]
 Solver = Literal["rrr", "gsvd", "svd"]
 
 
-def reduced_rank(
-    statistics: Statistics, metric: Tensor, solver: Solver, weight: Tensor, ridge: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def reduced_rank(statistics: Statistics, info: LayerInfo, solver: Solver, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
     """All ranks of the best low-rank map from patches to responses at once.
 
     Returns U (n, n), R (n, m) and the relative error (n + 1,) per rank: the map of rank d is `U[:, :d] @ R[:d]`.
 
     Args:
         statistics: moments of x and y.
-        metric: (n,) weights of the responses in the error.
+        info: its weights W (n, m) and the metric of the error.
         solver: `rrr` minimises `E||y - M x||^2` over M of rank d; `gsvd` over `M = M' W` with the given filters W; `svd` as
             `gsvd`, with orthogonal projections M' of the responses only.
-        weight: W (n, m).
     """
-    d = metric
+    f, weight = info.metric, info.weight
     if solver == "svd" or statistics.weight is not None:
         # y = W x: the best map of full rank is W itself
         full = weight
-        explained = symmetric(d[:, None] * statistics.output_gram * d)
+        explained = symmetric(f @ statistics.output_gram @ f)
     elif solver == "gsvd":
         responses = weight @ statistics.gram @ weight.T
         cross = weight @ statistics.cross
         mixing = solve_gram(symmetric(responses), cross, per_unknown=statistics.per_unknown, ridge=ridge).T
         full = mixing @ weight
-        explained = symmetric(d[:, None] * (mixing @ cross) * d)
+        explained = symmetric(f @ mixing @ cross @ f)
     else:
-        full = solve_gram(statistics.gram, statistics.cross, per_unknown=statistics.per_unknown, ridge=ridge).T
-        explained = symmetric(d[:, None] * (full @ statistics.cross) * d)
+        # the ridge pulls towards W, not towards zero
+        missing = statistics.cross - statistics.gram @ weight.T
+        full = weight + solve_gram(statistics.gram, missing, per_unknown=statistics.per_unknown, ridge=ridge).T
+        explained = symmetric(f @ full @ statistics.cross @ f)
     energies, vectors = torch.linalg.eigh(explained)
     energies, vectors = energies.flip(0).clamp_min(0.0), vectors.flip(1)
-    total = float((d * d * statistics.output_gram.diagonal()).sum())
+    total = float(((f @ statistics.output_gram) * f).sum())
     kept = torch.cat((energies.new_zeros(1), energies.cumsum(0)))
     errors = (1.0 - kept / total).clamp_min(0.0) if total > 0 else torch.zeros_like(kept)
-    return vectors / d[:, None], vectors.T @ (d[:, None] * full), errors
+    return info.metric_inverse @ vectors, vectors.T @ f @ full, errors
 
 
 @dataclass
@@ -67,6 +66,9 @@ class ChannelFit(Fitted):
     mean_x: Tensor
     mean_y: Tensor
     options: list[Option]
+
+    def trimmed(self, used: set[Option]) -> ChannelFit:
+        return replace(self, options=[option for option in self.options if option in used])
 
     def chain(self, info: LayerInfo, option: Option) -> list[nn.Module]:
         (rank,) = option.ranks
@@ -89,7 +91,7 @@ class ChannelScheme(Scheme):
         return True
 
     def fit(self, info: LayerInfo, statistics: Statistics) -> ChannelFit:
-        left, right, errors = reduced_rank(statistics, info.metric, self.solver, info.weight, self.ridge)
+        left, right, errors = reduced_rank(statistics, info, self.solver, self.ridge)
         most = min((info.m * info.n - 1) // (info.m + info.n), info.m, info.n)
         options = [
             Option(self.name, (rank,), self._macs(info, rank), float(errors[rank])) for rank in rank_grid(most, self.choices)
@@ -98,7 +100,7 @@ class ChannelScheme(Scheme):
         return ChannelFit(left[:, :most].clone(), right[:most].clone(), statistics.mean_x, statistics.mean_y, options)
 
     def refit(self, info: LayerInfo, fitted: Fitted, option: Option, statistics: Statistics) -> tuple[list[nn.Module], float]:
-        left, right, errors = reduced_rank(statistics, info.metric, self.solver, info.weight, self.ridge)
+        left, right, errors = reduced_rank(statistics, info, self.solver, self.ridge)
         fit = ChannelFit(left, right, statistics.mean_x, statistics.mean_y, [])
         return fit.chain(info, option), float(errors[option.ranks[0]])
 

@@ -41,10 +41,14 @@ class LayerInfo:
     in_map: tuple[int, int]
     """Height and width of its input; (1, 1) for a linear layer."""
     out_map: tuple[int, int]
+    scale: Tensor
+    """(n,) |gamma| / sigma of the BN that follows, else ones: what a unit of the response is behind it."""
     metric: Tensor
-    """(n,) weights of the responses in every error: |gamma| / sigma of the BN that follows, else ones."""
+    """F (n, n), symmetric: every error is measured as ||F e||^2. Diagonal with `scale` until a Fisher metric is set."""
+    metric_inverse: Tensor
     trainable: bool
     dtype: torch.dtype
+    fisher_trace: float = 0.0
     features: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -67,6 +71,23 @@ class LayerInfo:
     def spatial(self) -> bool:
         """Whether the kernel extends in both directions."""
         return self.kernel is not None and min(self.kernel) > 1
+
+    def weigh(self, fisher: Tensor, share: float) -> None:
+        """Measure errors in the Fisher metric D (n, n) of the outputs, plus `share` of the plain metric behind the BN.
+
+        D is brought to the plain metric's trace first. A D of zeros (nothing depends on the layer) changes nothing.
+        """
+        behind = fisher / self.scale[:, None] / self.scale
+        trace = float(behind.trace())
+        if trace <= 0.0:
+            return
+        behind = behind * (self.n / trace) + share * torch.eye(self.n, dtype=fisher.dtype, device=fisher.device)
+        squared = self.scale[:, None] * behind * self.scale
+        values, vectors = torch.linalg.eigh(0.5 * (squared + squared.T))
+        roots = values.clamp_min(1e-12 * float(values.max())).sqrt()
+        self.metric = (vectors * roots) @ vectors.T
+        self.metric_inverse = (vectors / roots) @ vectors.T
+        self.fisher_trace = trace
 
     def pointwise(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
         """A layer of the same family that mixes channels at one position: weight (n', d)."""
@@ -168,6 +189,7 @@ def _info(
     weight = linear.weight.detach().double()
     bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach().double()
     in_shape, out_shape = sizes[node.inputs[0]], sizes[node.outputs[0]]
+    scale = _scale(network, node.outputs[0], weight)
     info = LayerInfo(
         name=name,
         op=node.op,
@@ -182,7 +204,9 @@ def _info(
         padding_mode=module.padding_mode if convolution else "zeros",
         in_map=(in_shape[-2], in_shape[-1]) if convolution else (1, 1),
         out_map=(out_shape[-2], out_shape[-1]) if convolution else (1, 1),
-        metric=_metric(network, node.outputs[0], len(weight), weight),
+        scale=scale,
+        metric=scale.diag(),
+        metric_inverse=scale.reciprocal().diag(),
         trainable=bool(module.weight.requires_grad),
         dtype=module.weight.dtype,
     )
@@ -203,14 +227,14 @@ def _padding(amounts: Any) -> tuple[int, int] | str:
     return amounts if isinstance(amounts, str) else (amounts[0], amounts[1])
 
 
-def _metric(network: ReconstructedNetwork, value: str, n: int, like: Tensor) -> Tensor:
-    """Errors count after the BN that alone reads the response: its gamma / sigma per channel."""
-    ones = like.new_ones(n)
+def _scale(network: ReconstructedNetwork, value: str, weight: Tensor) -> Tensor:
+    """|gamma| / sigma per channel of the BN that alone reads the response."""
+    ones = weight.new_ones(len(weight))
     readers = consumers(network, value)
     if len(readers) != 1:
         return ones
     norm = network.layer(readers[0].layer)
-    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_var is None or norm.num_features != n:
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_var is None or norm.num_features != len(weight):
         return ones
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:

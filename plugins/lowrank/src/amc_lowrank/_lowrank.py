@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from amc_lowrank._channel import ChannelScheme
+from amc_lowrank._fisher import output_metrics
 from amc_lowrank._layers import LayerInfo, find_layers
 from amc_lowrank._options import Scheme, Statistics
 from amc_lowrank._plan import LowRankPlan
 from amc_lowrank._spatial import SpatialScheme
 from amc_lowrank._tables import OptionTable
+from amc_lowrank._tucker import TuckerScheme
 from amc_plugins.compression import Calibration, Compressor, collect_moments
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LowRank"]
 
+_FISHER_SAMPLES = 512
+_PLAIN_SHARE = 0.1
+"""Of the plain metric in the Fisher metric: directions that the sampled labels never ask about are not free."""
 _SPATIAL_CHOICES = 24
 """Spatial fits do not share factors between ranks: each choice costs a fit."""
 
@@ -49,11 +54,13 @@ class LowRank(Compressor):
         """
         settings = self.settings
         data = Calibration.of(calibration, trainset_ratio=settings.trainset_ratio, seed=seed)
-        network = network.clone()
+        network = network.clone().eval()
         infos, views = find_layers(network)
         schemes = self.schemes()
         tables: dict[str, OptionTable] = {}
         if infos:
+            if settings.metric == "fisher":
+                _measure_by_outputs(network, data, infos, seed)
             moments = collect_moments(
                 network, data, [info.name for info in infos], per_sample=settings.sampled_pixels_per_img, seed=seed
             )
@@ -70,6 +77,7 @@ class LowRank(Compressor):
         settings = self.settings
         made: list[Scheme] = [
             SpatialScheme(min(_SPATIAL_CHOICES, settings.choices)),
+            TuckerScheme(),
             ChannelScheme(settings.solver, settings.ridge, settings.choices),
         ]
         return {scheme.name: scheme for scheme in made}
@@ -81,3 +89,10 @@ class LowRank(Compressor):
         if wanted != "auto":
             names = [wanted if wanted in names else "channel"]
         return OptionTable.of(info, {name: schemes[name].fit(info, statistics) for name in names})
+
+
+def _measure_by_outputs(network: ReconstructedNetwork, data: Calibration, infos: list[LayerInfo], seed: int) -> None:
+    """Errors of every layer in the Fisher metric of the outputs."""
+    names, axes = [info.name for info in infos], [-1 if info.kernel is None else 1 for info in infos]
+    for name, fisher in output_metrics(network, data.subset(_FISHER_SAMPLES), names, axes, seed).items():
+        infos[names.index(name)].weigh(fisher, _PLAIN_SHARE)

@@ -59,6 +59,10 @@ class Fitted(ABC):
     options: Sequence[Option]
 
     @abstractmethod
+    def trimmed(self, used: set[Option]) -> Fitted:
+        """Without what only the other options need."""
+
+    @abstractmethod
     def chain(self, info: LayerInfo, option: Option) -> list[nn.Module]:
         """The layers that stand for the original one."""
 

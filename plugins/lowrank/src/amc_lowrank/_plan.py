@@ -1,5 +1,4 @@
-"""The plan of `lowrank`: one variable per layer; candidates are slices of the cached fits, the final network is refitted in
-order."""
+"""The plan of `lowrank`: one variable per layer; candidates are slices of the cached fits, what is applied is fitted again."""
 
 from __future__ import annotations
 
@@ -8,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amc_lowrank._options import Option, Statistics
+from amc_lowrank._options import Option
+from amc_lowrank._refit import refit as refit_network
 from amc_plugins.compression import (
     Calibration,
     Candidate,
@@ -16,20 +16,15 @@ from amc_plugins.compression import (
     Divergence,
     LayerResult,
     LayerView,
-    Moments,
     Plan,
-    Target,
     Variable,
     linear_map,
     match_responses,
-    refit_sequentially,
 )
 from amc_plugins.graph import ReconstructedNetwork, replace_all
 from amc_plugins.plugin import SettingsError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from amc_lowrank._layers import LayerInfo
     from amc_lowrank._lowrank import LowRank
     from amc_lowrank._tables import OptionTable
@@ -87,6 +82,15 @@ class LowRankPlan(Plan):
                 found[name] = table.options[value]
         return found
 
+    def info(self, layer: str) -> LayerInfo:
+        return self._infos[layer]
+
+    def followers(self, chosen: Mapping[str, Option]) -> list[str]:
+        """Linear layers that stay as they are and run once, after the first decomposed one."""
+        names = [name for name in self.network.layer_names if len(self.network.nodes_of(name)) == 1]
+        first = min((names.index(name) for name in chosen), default=len(names))
+        return [name for name in names[first:] if name not in chosen and linear_map(self.network, name) is not None]
+
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
         assembled = self.network.clone()
         replace_all(
@@ -103,7 +107,7 @@ class LowRankPlan(Plan):
         network = self.assemble(candidate)
         errors = {name: option.error for name, option in chosen.items()}
         if refit and chosen:
-            errors = self._refit(network, chosen)
+            errors = refit_network(self, network, chosen)
             if self.compressor.settings.norm_update:
                 network = self._matched(network, chosen)
         results = []
@@ -114,28 +118,6 @@ class LowRankPlan(Plan):
                 LayerResult(view.name, view.macs, view.macs if option is None else option.macs, errors.get(view.name), words)
             )
         return CompressionResult(network, Candidate(candidate), self._total, self.macs(candidate), results)
-
-    def _refit(self, network: ReconstructedNetwork, chosen: Mapping[str, Option]) -> dict[str, float]:
-        """Every chain fitted to the original's response, on the input that the chains before it make."""
-        schemes = self.compressor.schemes()
-        errors: dict[str, float] = {}
-        layer_of = {f"{name}.0": name for name in chosen}
-
-        def fit(first: str, moments: Moments) -> dict[str, nn.Module]:
-            name = layer_of[first]
-            option = chosen[name]
-            scheme, fitted = schemes[option.scheme], self.tables[name].fits[option.scheme]
-            modules, errors[name] = scheme.refit(self._infos[name], fitted, option, Statistics.of(moments))
-            return {f"{name}.{index}": module for index, module in enumerate(modules)}
-
-        targets = {
-            first: Target(self._infos[name].value, geometry=linear_map(self.network, name)) for first, name in layer_of.items()
-        }
-        settings = self.compressor.settings
-        refit_sequentially(
-            self.network, network, self.calibration, targets, fit, per_sample=settings.sampled_pixels_per_img, seed=self.seed
-        )
-        return errors
 
     def _matched(self, network: ReconstructedNetwork, chosen: Mapping[str, Option]) -> ReconstructedNetwork:
         """Means and variances of the chains' responses matched, if that brings the outputs nearer to the original's."""

@@ -44,8 +44,9 @@ class OptionTable:
         else:
             table = {option.macs: option for option in useful}
             full = info.macs
-        used = {option.scheme for option in useful}
-        return cls(table, full, "rank" if by_rank else "macs", {name: fit for name, fit in fits.items() if name in used})
+        used = {name: {option for option in useful if option.scheme == name} for name in fits}
+        kept = {name: fit.trimmed(used[name]) for name, fit in fits.items() if used[name]}
+        return cls(table, full, "rank" if by_rank else "macs", kept)
 
     def variable(self, info: LayerInfo) -> Variable:
         choices = (*self.options, self.full)

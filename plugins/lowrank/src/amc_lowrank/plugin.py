@@ -40,6 +40,11 @@ class LowRankSettings(Settings):
         description="of `channel`: reduced-rank regression with free first filters; the source system's asymmetric GSVD of the "
         "responses (first filters span the given ones); or their principal components",
     )
+    metric: Literal["fisher", "plain"] = Field(
+        "fisher",
+        description="how errors of responses count: by what they do to the outputs (Fisher information, backward passes, no "
+        "labels), or all alike behind the batch norm",
+    )
     choices: int = Field(48, ge=2, le=256, description="ranks per layer and scheme to choose from")
     ridge: float = Field(1e-6, ge=0.0, description="damping of the least-squares fits, relative to the mean input variance")
     norm_update: bool = Field(
