@@ -22,6 +22,7 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
         " log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mul ne neg pow reciprocal"
         " remainder round rsqrt sign sin sqrt square sub where"
     },
+    "amc-op-attention": {"layer_handlers": "addmm attention einsum matmul multihead_attention"},
     "amc-op-conv": {"layer_handlers": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"},
     "amc-op-linear": {"layer_handlers": "linear"},
     "amc-op-norm": {
