@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from amc_plugins.cli import app as cli
 from amc_plugins.core import discovery
 from amc_plugins.core.registry import reset_registry
+from tests.work_files import Command, write_files
 
 # Of tests/test_fuzz_graphs.py and other property tests without settings of their own: `make test` and `make fuzz`.
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -89,5 +91,33 @@ def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=120,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def user_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of `tests.work_files`, made once."""
+    return write_files(tmp_path_factory.mktemp("user"))
+
+
+@pytest.fixture
+def here(user_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of the test, with the user's files in it."""
+    for one in user_files.iterdir():
+        if one.is_file():
+            (tmp_path / one.name).write_bytes(one.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def amc_(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`amc_("compress", ...)`: exit code, stdout and stderr of a command in this process."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.run(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
 
     return run

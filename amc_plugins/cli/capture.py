@@ -136,11 +136,14 @@ def _profiled(network: ReconstructedNetwork, name: str, shapes: list[str] | None
     import torch
 
     from amc_plugins.core.macs import profile as profiled
+    from amc_plugins.core.shapes import run_shapes
 
     example = [torch.zeros(parse_shape(one)) for one in shapes or ()]
     if shapes and len(example) != len(network.graph.signature):
         raise SettingsError(f"`{name}` takes {len(network.graph.signature)} inputs, given were {len(example)} shapes")
     try:
+        if example:
+            run_shapes(network, *example)  # shape rules take any number of channels, layers do not
         return profiled(network, *example)
     except (RuntimeError, ValueError) as error:
         if not shapes:

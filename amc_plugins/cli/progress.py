@@ -75,7 +75,7 @@ def quietly(json: bool = False) -> Iterator[None]:
 @contextmanager
 def step_lines(json: bool = False) -> Iterator[None]:
     """On a terminal, what a recipe's run says about each step is shown without `-v` too."""
-    logger = logging.getLogger("amc_plugins.run")
+    logger = logging.getLogger("amc_plugins.run.steps")
     if json or options().verbosity != 0 or not sys.stderr.isatty():
         yield
         return

@@ -31,7 +31,7 @@ from amc_plugins.exporting import atomic_write
 
 __all__ = ["RESULTS", "RunResult", "done_before", "open_network", "run_recipe"]
 
-logger = logging.getLogger("amc_plugins.run")
+logger = logging.getLogger("amc_plugins.run.steps")
 RESULTS = "results.json"
 
 

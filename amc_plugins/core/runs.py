@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +15,13 @@ from amc_plugins.core.errors import PluginError
 
 __all__ = ["Run"]
 
+logger = logging.getLogger("amc_plugins.run")
+
 
 class Run:
     """One piece of work from start to end. A context: observers are told when it starts and when, and why, it ends.
+
+    What happens is logged too (`amc_plugins.run`, INFO), one line each.
 
     Args:
         title: what it is, for people.
@@ -56,19 +61,27 @@ class Run:
 
     def layer_compressed(self, layer: str, error: float, macs: int) -> None:
         """One layer has its final form: its relative response error, and what it costs now."""
+        logger.info("%s: error %.3g, %s MACs", layer, error, f"{macs:,}")
         self._manager.hook.amc_layer_compressed(run=self, layer=layer, error=error, macs=macs)
 
     def candidate_scored(self, candidate: Mapping[str, int], objectives: Mapping[str, float]) -> None:
         """A search has scored one candidate."""
+        logger.info("candidate: %s", _listed(objectives))
         self._manager.hook.amc_candidate_scored(run=self, candidate=candidate, objectives=objectives)
 
     def epoch_ended(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trainer has finished an epoch, counted from 1."""
+        logger.info("epoch %d: %s", epoch, _listed(metrics))
         self._manager.hook.amc_epoch_ended(run=self, epoch=epoch, metrics=metrics)
 
     def artifact_written(self, path: str | Path) -> None:
         """A file of the run is complete on disk."""
+        logger.info("wrote %s", path)
         self._manager.hook.amc_artifact_written(run=self, path=Path(path))
 
     def __getstate__(self) -> Any:
         raise TypeError("a Run belongs to its process; plans and results do not hold it")
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.5g}" for name, value in values.items())

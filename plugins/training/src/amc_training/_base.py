@@ -67,6 +67,7 @@ class BaseTrainer(Steps):
     """
 
     scheduler_interval: Literal["epoch", "step"] = "epoch"
+    _epoch_level = logging.INFO
 
     def __init__(
         self,
@@ -205,7 +206,7 @@ class BaseTrainer(Steps):
         self._stopped = bool(self.if_stop_training(**kwargs))
         self._save(improved)
         text = ", ".join(f"{name} {value:.4g}" for name, value in entry.items())
-        logger.info("epoch %d of %d: %s", self._epoch, self._epochs, text)
+        logger.log(self._epoch_level, "epoch %d of %d: %s", self._epoch, self._epochs, text)
         shown.note(text)
         self.epoch_ended(self._epoch, entry)
 

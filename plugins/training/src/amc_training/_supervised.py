@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -122,6 +123,8 @@ class _Loop(BaseTrainer):
             seed=seed,
         )
         self._settings, self._run_told = settings, run
+        if run is not None:
+            self._epoch_level = logging.DEBUG  # the run logs epochs, those of every trainer alike
         self._metric = loss.metric
         self._val_criterion = loss.build(0.0)
 

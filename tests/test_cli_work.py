@@ -1,0 +1,201 @@
+"""`amc compress|tune|train`: what they leave, how they go on after Ctrl-C, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import amc_plugins as amc
+from tests.work_files import Command
+
+CALIBRATION = ("--calibration", "data.py:inputs")
+
+
+def total(path: str) -> int:
+    return amc.profile(amc.load(path)).total_macs
+
+
+# --- compress ---
+
+
+@pytest.mark.parametrize("method", ["lowrank", "pruning"])
+def test_compress_removes_what_was_asked(here: Path, amc_: Command, method: str) -> None:
+    code, out, err = amc_("compress", "net.pkl", method, *CALIBRATION, "--total", "0.4", "-o", "small.pkl", "-o", "small.json")
+    assert code == 0, err
+    before, after = total("net.pkl"), total("small.pkl")
+    assert after <= 0.6 * before
+    assert out.splitlines()[-1].split() == ["network", f"{before:,}", f"{after:,}", f"{1 - after / before:.1%}"]
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(amc.load("small.pkl").eval()(x), amc.load("small.json").eval()(x))
+
+
+def test_compress_prints_one_document(here: Path, amc_: Command) -> None:
+    arguments = ("--ratios", "layer3.1.*=0.5", "--ratios", "layer2.0.conv2=0.3", "--set", "solver=svd", "--no-refit", "--json")
+    code, out, err = amc_("compress", "net.pkl", "--compressor", "lowrank", *CALIBRATION, *arguments)
+    found = json.loads(out)
+    assert (code, err, found["schema"], found["method"]) == (0, "", 1, "lowrank")
+    changed = {layer["name"]: 1 - layer["macs_after"] / layer["macs_before"] for layer in found["layers"] if layer["change"]}
+    assert list(changed) == ["layer2.0.conv2", "layer3.1.conv1", "layer3.1.conv2"]
+    assert changed["layer2.0.conv2"] >= 0.3 and min(list(changed.values())[1:]) >= 0.5
+    assert found["macs_before"] == total("net.pkl")
+    assert found["removed"] == pytest.approx(1 - found["macs_after"] / found["macs_before"])
+
+
+def test_compress_takes_the_source_systems_setting(here: Path, amc_: Command) -> None:
+    setting = 'compress_ratio={"layer3.*" = 0.4}'
+    code, _, err = amc_("compress", "net.pkl", "lowrank", *CALIBRATION, "--set", setting, "-o", "small.pkl")
+    assert code == 0, err
+    assert total("small.pkl") < total("net.pkl")
+
+
+def test_compress_captures_a_model(here: Path, amc_: Command) -> None:
+    source = ("model.py:net", "--network-set", "width=4", "--weights", "net.pt", "--input", "1x1x8x8")
+    code, out, _ = amc_("compress", *source, "lowrank", *CALIBRATION, "--ratio", "0.5", "--json")
+    _, again, _ = amc_("compress", "net.pkl", "lowrank", *CALIBRATION, "--ratio", "0.5", "--json")
+    assert code == 0
+    assert json.loads(out)["layers"] == json.loads(again)["layers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "hint"),
+    [
+        (("lowrank", *CALIBRATION), "exactly one of --total, --ratio and --ratios is needed, given: none", "--total 0.5"),
+        (("lowrank", *CALIBRATION, "--total", "0.5", "--ratio", "0.5"), "given: --total, --ratio", None),
+        (("lowrank", *CALIBRATION, "--ratio", "0.5", "-s", "compress_ratio=0.5"), "given: --ratio, --set compress_ratio", None),
+        ((*CALIBRATION, "--total", "0.5"), "no compressor is given", "amc plugins list"),
+        (("lowrnk", *CALIBRATION, "--total", "0.5"), "did you mean `lowrank`", None),
+        (("lowrank", "--compressor", "pruning", *CALIBRATION, "-t", "0.5"), "two compressors are given", None),
+        (("lowrank", "--total", "0.5"), "--calibration", "amc compress --help"),
+        (("lowrank", "-c", "data.py:inptus", "--total", "0.5"), "did you mean `inputs`", None),
+        (("lowrank", *CALIBRATION, "--total", "1.5"), "`total` is the share of the MACs to remove", None),
+        (("lowrank", *CALIBRATION, "--total", "0.9999"), "this plan reaches 0 to", None),
+        (("lowrank", *CALIBRATION, "--ratios", "layer9.*=0.5"), "`layer9.*` in `ratios` matches no layer", None),
+        (("lowrank", *CALIBRATION, "--ratios", "layer1.*=half"), "the share is a number", None),
+        (("lowrank", *CALIBRATION, "-t", "0.5", "-s", "sovler=svd"), "sovler: unknown name; did you mean `solver`", None),
+        (("lowrank", *CALIBRATION, "-t", "0.5", "-s", "choices=1", "-s", "ridge=-1"), "ridge: input should be", None),
+        (("lowrank", *CALIBRATION, "-t", "0.5", "-o", "a.onnxx"), "no installed exporter writes `.onnxx`", None),
+        (("lowrank", *CALIBRATION, "-t", "0.5", "--allocation", "even"), "`allocation` must be `curves` or `uniform`", None),
+        (("lowrank", *CALIBRATION, "-t", "half"), "--total", "amc compress --help"),
+    ],
+)
+def test_compress_refuses_with_the_way_out(
+    here: Path, amc_: Command, arguments: tuple[str, ...], words: str, hint: str | None
+) -> None:
+    code, out, err = amc_("compress", "net.pkl", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and words in err, err
+    assert "Traceback" not in err
+    if hint is not None:
+        assert hint in err.partition("\nhint: ")[2]
+
+
+def test_a_network_that_cannot_be_written_is_refused_before_the_work(here: Path, amc_: Command) -> None:
+    source = ("model.py:odd", "--input", "1x1x8x8")
+    code, _, err = amc_("compress", *source, "lowrank", "-c", "data.py:no_such_data", "-t", "0.5", "-o", "small.pkl")
+    assert code == 2 and "no handler covers" in err and "no_such_data" not in err
+
+
+def test_what_happens_is_logged_when_asked_for(here: Path, amc_: Command) -> None:
+    code, _, err = amc_("-v", "compress", "net.pkl", "lowrank", *CALIBRATION, "--ratio", "0.5", "-o", "small.pkl")
+    assert code == 0
+    assert "info: layer3.1.conv1: error " in err
+    code, out, err = amc_("-q", "compress", "net.pkl", "lowrank", *CALIBRATION, "--ratio", "0.5", "-o", "small.pkl")
+    assert (code, err) == (0, "") and out
+
+
+# --- tune ---
+
+TUNE = ("tune", "net.pkl", "lowrank", "--tuner", "random", *CALIBRATION, "--total", "0.4", "--folder", "search")
+
+
+def test_a_search_goes_on_after_ctrl_c(here: Path, amc_: Command) -> None:
+    arguments = (*TUNE, "--evaluations", "5", "--evaluate", "score.py:stopped")
+    code, out, err = amc_(*arguments, "-o", "best.pkl")
+    assert (code, out) == (130, "") and not (here / "best.pkl").exists()
+    assert "error: interrupted" in err and "hint: the scores so far are in search; the same command goes on" in err
+    assert len((here / "calls").read_text()) == 3
+    code, out, err = amc_(*arguments, "-o", "best.pkl", "--json")
+    assert code == 0, err
+    assert len((here / "calls").read_text()) == 3 + 3  # two were scored before; the third was not finished
+    found = json.loads(out)
+    assert len(found["evaluations"]) == 5 and found["schema"] == 1
+    code, out, err = amc_(*TUNE[:-1], "other", "--evaluations", "5", "--evaluate", "score.py:stopped", "--json")
+    assert json.loads(out)["evaluations"] == found["evaluations"]
+    assert total("best.pkl") == found["macs_after"] <= 0.6 * found["macs_before"]
+    assert found["best"]["score"] == max(one["objectives"]["score"] for one in found["evaluations"])
+
+
+def test_a_search_by_divergence(here: Path, amc_: Command) -> None:
+    code, out, err = amc_(*TUNE, "-n", "3")
+    assert code == 0, err
+    assert "tuner               random\nobjective           divergence\ncandidates          3 scored" in out
+    assert "nothing was written; -o names a file" in err
+    code, _, err = amc_(*TUNE, "-n", "3", "--seed", "1")
+    assert code == 2 and "holds another search" in err and "seed" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--evaluate", "score.py:wrong"), "`score.py:wrong` failed: AttributeError"),
+        (("--evaluate", "score.py:acuracy"), "did you mean `accuracy`"),
+        (("--evaluate", "acuracy"), "`evaluate` is `divergence`, `accuracy` or a function"),
+        (("--evaluate", "accuracy"), "needs labelled data"),
+        (("--tuner", "randm"), "did you mean `random`"),
+        (("--tuner-set", "warmup=3"), "warmup: unknown name"),
+        (("--evaluations", "0"), "`evaluations` must be at least 1"),
+        (("--total", "0.9999"), "this plan reaches 0 to"),
+    ],
+)
+def test_tune_refuses(here: Path, amc_: Command, arguments: tuple[str, ...], words: str) -> None:
+    code, out, err = amc_(*TUNE, *arguments)
+    assert (code, out) == (2, "")
+    assert words in err, err
+
+
+# --- train ---
+
+TRAIN = ("train", "net.pkl", "supervised", "--train", "data.py:train", "--set", "learning_rate=0.02")
+HELD_OUT = ("--validation", "data.py:validation")
+
+
+def test_train_leaves_the_best_epoch(here: Path, amc_: Command) -> None:
+    code, out, err = amc_(*TRAIN, *HELD_OUT, "--set", "epochs=2", "--folder", "run", "-o", "better.pkl", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["schema"], found["epochs"], len(found["history"])) == (1, 2, 2)
+    best = max(entry["val/accuracy"] for entry in found["history"])
+    assert found["metrics"]["accuracy"] == best == found["history"][found["best_epoch"] - 1]["val/accuracy"]
+    before, after = amc.load("net.pkl").state_dict(), amc.load("better.pkl").state_dict()
+    assert before.keys() == after.keys() and any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_train_goes_on_from_its_folder(here: Path, amc_: Command) -> None:
+    code, out, err = amc_(*TRAIN, *HELD_OUT, "--set", "epochs=1", "--set", "schedule=none", "--folder", "run")
+    assert code == 0 and len(out.splitlines()) == 2
+    assert "written nowhere but in the checkpoints of run; -o names a file" in err
+    code, out, err = amc_("-v", *TRAIN, *HELD_OUT, "--set", "epochs=2", "-s", "schedule=none", "--folder", "run", "-o", "a.pkl")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["EPOCH", "1", "2"]
+    assert err.count("info: epoch 2: ") == 1 and "epoch 1" not in err.replace("after epoch 1", "")
+    code, _, err = amc_(*TRAIN, *HELD_OUT, "-s", "epochs=2", "-s", "schedule=none", "--folder", "other", "-o", "b.pkl")
+    a, b = amc.load("a.pkl").state_dict(), amc.load("b.pkl").state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--teacher", "net.pkl"), "was given a teacher"),
+        (("--set", "epoch=3"), "epoch: unknown name; did you mean `epochs`"),
+        (("--set", "loss=mse", "--set", "label_smoothing=0.1"), "`label_smoothing` does nothing with `loss` 'mse'"),
+        (("--validation", "data.py:valid"), "`data.py` has no `valid`"),
+    ],
+)
+def test_train_refuses(here: Path, amc_: Command, arguments: tuple[str, ...], words: str) -> None:
+    code, out, err = amc_(*TRAIN, *arguments, "--folder", "run")
+    assert (code, out) == (2, "")
+    assert words in err, err
