@@ -83,6 +83,7 @@ class Recorder(TorchFunctionMode):
         self._tensor_paths = {id(tensor): path for path, tensor in (*model.named_parameters(), *model.named_buffers())}
         self._tracked: dict[int, _Tracked] = {}
         self._constants: dict[int, tuple[str, Tensor]] = {}
+        self._trainable: dict[int, Tensor] = {}  # constants that were computed from trainable parameters
         self._names = Names()
         self._layers: dict[int, str] = {}
         self._copies: dict[int, nn.Parameter] = {}
@@ -206,20 +207,41 @@ class Recorder(TorchFunctionMode):
         if name in _COUNTS:
             return self._count(func, args, kwargs)
         given = list(leaves((args, kwargs)))
-        if not any(isinstance(one, TracedInt) or (isinstance(one, Tensor) and self._is_tracked(one)) for one in given):
-            return func(*args, **kwargs)
         tensors = [one for one in given if isinstance(one, Tensor)]
+        if not any(id(one) in self._tracked for one in tensors) and not any(isinstance(one, TracedInt) for one in given):
+            return self._folded(tensors, func, args, kwargs)
         for tensor in tensors:
             self._refuse_stale(tensor)
         versions = [_version(tensor) for tensor in tensors]
+        written = [one for one in tensors[:1] if _writes(name) and id(one) not in self._tracked]
+        before = [one.detach().clone() for one in written]  # a constant that is about to change: the node reads what it was
         result = func(*args, **kwargs)
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if _version(tensor) != version]
+        for tensor, copied in zip(written, before, strict=True):
+            self._constants[id(tensor)] = self._names.numbered("constant"), copied
         if changed or tensors_in(result):  # else it was a question (dtype, dim, is_cuda): the answer is a plain value
             self._record_function(func, name, (args, kwargs), result, changed)
         return result
 
+    def _folded(self, tensors: list[Tensor], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What is computed from parameters and other constants alone is a constant: a standardised weight, a position bias.
+        It is trainable where something that it is made of is.
+        """
+        versions = [_version(tensor) for tensor in tensors]
+        result = func(*args, **kwargs)
+        for tensor, version in zip(tensors, versions, strict=True):
+            if _version(tensor) != version:
+                self._constants.pop(id(tensor), None)  # what used it read what it was
+        if any(one.requires_grad or id(one) in self._trainable for one in tensors):
+            for made in tensors_in(result):
+                if made.is_floating_point() and not among(made, tensors):
+                    self._trainable[id(made)] = made
+        return result
+
     def _record_function(self, func: Any, name: str, arguments: Any, result: Any, changed: list[Tensor]) -> None:
         handler = self.claims.for_function(name)
+        if handler is not None and result is None and len(changed) == 1:
+            (result,) = changed  # `x[0] = y`: x is another value from here on
         outputs = tensors_in(result)
         lost = [tensor for tensor in changed if not among(tensor, outputs)]
         if handler is None:
@@ -267,9 +289,6 @@ class Recorder(TorchFunctionMode):
 
     # --- values ---
 
-    def _is_tracked(self, tensor: Tensor) -> bool:
-        return id(tensor) in self._tracked or isinstance(tensor, nn.Parameter)
-
     def _call(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], module: nn.Module | None) -> Call:
         def convert(item: Any) -> Any:
             if isinstance(item, TracedInt):
@@ -288,13 +307,14 @@ class Recorder(TorchFunctionMode):
         if id(tensor) not in self._constants:
             path = self._tensor_paths.get(id(tensor))
             self._constants[id(tensor)] = self._names.unique(path) if path else self._names.numbered("constant"), tensor
-        return Value(self._constants[id(tensor)][0], shape, tensor.dtype, tensor)
+        name, held = self._constants[id(tensor)]
+        return Value(name, shape, tensor.dtype, held.detach().requires_grad_() if id(tensor) in self._trainable else held)
 
     def _materialise(self, names: list[str]) -> None:
         """Add a node for each constant among `names` that has none yet."""
         for name, tensor in self._constants.values():
             if name in names and name not in self.recording.modules:
-                trainable = isinstance(tensor, nn.Parameter)
+                trainable = isinstance(tensor, nn.Parameter) or id(tensor) in self._trainable
                 self.recording.modules[name] = Constant(tensor.detach().clone(), trainable)
                 self.recording.values[name] = tensor
                 node = Node(
@@ -436,6 +456,12 @@ class Recorder(TorchFunctionMode):
             self.recording.values.pop(name, None)
         self._active = False
         self.done = True
+
+
+def _writes(name: str) -> bool:
+    """Whether a function of this name changes its first argument."""
+    last = name.rpartition(".")[2]
+    return last == "__setitem__" or (last.startswith("__i") and last.endswith("__")) or (last.endswith("_") and last[-2] != "_")
 
 
 def _version(tensor: Tensor) -> int:
