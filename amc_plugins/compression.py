@@ -24,6 +24,7 @@ from amc_plugins.core.residual import Branch, branch_of
 from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
 from amc_plugins.core.solves import cholesky, solve_gram
 from amc_plugins.core.specs import Settings
+from amc_plugins.core.weighing import weighed
 
 if TYPE_CHECKING:
     from amc_plugins.core.network import ReconstructedNetwork
@@ -53,6 +54,7 @@ __all__ = [
     "moments_bytes",
     "refit_sequentially",
     "solve_gram",
+    "weighed",
 ]
 
 Evaluate = Callable[["ReconstructedNetwork"], float]
@@ -104,9 +106,15 @@ class Variable:
     """Numbers that describe the layer to a search (`index`, `in_channels`, `kernel`, `stride`, `macs`, ...)."""
     ordered: bool = True
     """Whether more is more: a larger value costs more MACs and loses less. False for choices of a kind (methods, schemes)."""
+    losses: tuple[float, ...] | None = None
+    """What each choice does to the network's outputs, in a unit that all variables share: an allocation minimises their sum. By
+    default the errors; see `weighed`."""
 
     def error(self, value: int) -> float:
         return 0.0 if self.errors is None else self.errors[self.choices.index(value)]
+
+    def loss(self, value: int) -> float:
+        return self.error(value) if self.losses is None else self.losses[self.choices.index(value)]
 
     def nearest_choice(self, value: float) -> int:
         """The admissible value nearest to `value` (the larger one of two equally near)."""

@@ -1,4 +1,4 @@
-"""Where to spend a budget of MACs: one ratio for all, the least total error by the variables' error curves, and budget repair.
+"""Where to spend a budget of MACs: one ratio for all, the least total loss by the variables' curves, and budget repair.
 
 Costs come from one function of a whole candidate, because what a choice saves depends on its neighbours (a convolution costs
 inputs times outputs). `allocate` first reads that function into tables of single choices and of interacting pairs. Tables
@@ -59,7 +59,7 @@ def spend(variables: Sequence[Variable], macs: Macs, budget: float, value: Calla
         middle = (low + high) / 2
         low, high = (low, middle) if cost(at(middle)) <= budget else (middle, high)
     chosen, lighter = list(at(high)), at(low)
-    for index in sorted(range(len(variables)), key=lambda index: -variables[index].error(chosen[index])):
+    for index in sorted(range(len(variables)), key=lambda index: -variables[index].loss(chosen[index])):
         trial = [*chosen[:index], lighter[index], *chosen[index + 1 :]]
         if cost(trial) <= budget:
             chosen = trial
@@ -104,7 +104,7 @@ def repair(variables: Sequence[Variable], macs: Macs, candidate: Mapping[str, in
 
 
 def allocate(variables: Sequence[Variable], macs: Macs, budget: float) -> Candidate:
-    """The candidate of least total error (sum of `Variable.errors`) within the budget, used up to 1 % where choices allow.
+    """The candidate of least total loss (see `Variable.losses`) within the budget, used up to 1 % where choices allow.
 
     Exact in small spaces and where MACs are a sum over variables; where they couple variables, a Lagrangian optimum improved by
     exchanges. If a variable has no error curve, all move by one share instead, as in `repair`.
@@ -133,8 +133,11 @@ def allocate(variables: Sequence[Variable], macs: Macs, budget: float) -> Candid
     values = tables.values(chosen)
     if cost(values) > budget:  # the tables hold pairs only; MACs that couple three variables at once need the exact function
         values = tuple(repair(variables, macs, cost.candidate(values), budget).values())
-    by_error = sorted(range(len(variables)), key=lambda index: (-variables[index].error(values[index]), index))
-    return cost.candidate(_filled(variables, cost, list(values), budget, by_error))
+    order = sorted(range(len(variables)), key=lambda index: (-variables[index].loss(values[index]), index))
+    filled = _filled(variables, cost, list(values), budget, order, gainful=True)
+    if cost(filled) < budget - _NEAR * cost(full):
+        filled = _filled(variables, cost, filled, budget, order)
+    return cost.candidate(filled)
 
 
 def _kinds_that_fit(
@@ -168,18 +171,31 @@ def _rounded_down(variables: Sequence[Variable], wanted: Array) -> list[int]:
     ]
 
 
-def _filled(variables: Sequence[Variable], cost: CostMemo, chosen: list[int], budget: float, order: Sequence[int]) -> list[int]:
-    """Steps up to the next choice, variable by variable in `order`, until none fits the budget any more."""
+def _filled(
+    variables: Sequence[Variable],
+    cost: CostMemo,
+    chosen: list[int],
+    budget: float,
+    order: Sequence[int],
+    *,
+    gainful: bool = False,
+) -> list[int]:
+    """Steps up to the next choice, variable by variable in `order`, until none fits the budget any more.
+
+    `gainful` steps are only those that lower the loss: a dead channel does not come back because it can be afforded.
+    """
     moved = True
     while moved:
         moved = False
         for index in order:
-            choices = variables[index].choices
-            place = choices.index(chosen[index])
-            if chosen[index] == variables[index].full or place + 1 == len(choices) or not variables[index].ordered:
+            variable = variables[index]
+            place = variable.choices.index(chosen[index])
+            if chosen[index] == variable.full or place + 1 == len(variable.choices) or not variable.ordered:
                 continue
-            trial = [*chosen[:index], choices[place + 1], *chosen[index + 1 :]]
-            if cost(trial) <= budget and variables[index].error(choices[place + 1]) <= variables[index].error(chosen[index]):
+            up = variable.choices[place + 1]
+            before, after = variable.loss(chosen[index]), variable.loss(up)
+            trial = [*chosen[:index], up, *chosen[index + 1 :]]
+            if (after < before if gainful else after <= before) and cost(trial) <= budget:
                 chosen, moved = trial, True
     return chosen
 
@@ -190,13 +206,13 @@ def _lagrangian(tables: CostTables, within: list[int], budget: float) -> tuple[l
     price = 0.0
     for _ in range(60):
         saved = tables.cost(over) - tables.cost(within)
-        risen = tables.error(within) - tables.error(over)
+        risen = tables.loss(within) - tables.loss(over)
         if saved <= 0 or risen <= 0:
             break
         price = risen / saved
         found = tables.minimum(price, within)
-        level = tables.error(found) + price * tables.cost(found)
-        if level >= tables.error(within) + price * tables.cost(within) - 1e-12 * (risen + abs(level)):
+        level = tables.loss(found) + price * tables.cost(found)
+        if level >= tables.loss(within) + price * tables.cost(within) - 1e-12 * (risen + abs(level)):
             break
         within, over = (found, over) if tables.cost(found) <= budget else (within, found)
     return within, price
@@ -227,20 +243,20 @@ def _best_pair(tables: CostTables, chosen: list[int], i: int, j: int, least: flo
     if i == j:
         row = tables.given(i, chosen)
         costs = (cost - row[chosen[i]] + row)[:, None]
-        errors = tables.errors[i][:, None]
+        errors = tables.losses[i][:, None]
     else:
         rows, columns = tables.given(i, chosen), tables.given(j, chosen)
         joint = tables.pairs.get((i, j))
         costs = cost - rows[chosen[i]] - columns[chosen[j]] + rows[:, None] + columns[None, :]
         if joint is not None:
             costs = costs + joint[chosen[i], chosen[j]] - joint[:, chosen[j]][:, None] - joint[chosen[i]][None, :] + joint
-        errors = tables.errors[i][:, None] + tables.errors[j][None, :]
+        errors = tables.losses[i][:, None] + tables.losses[j][None, :]
     inside = (costs <= most + 1e-6) & (costs >= least)
     if not inside.any():
         return chosen
     masked = np.where(inside, errors, np.inf)
     a, b = divmod(int(masked.argmin()), masked.shape[1])
-    present = tables.errors[i][chosen[i]] + (tables.errors[j][chosen[j]] if i != j else 0.0)
+    present = tables.losses[i][chosen[i]] + (tables.losses[j][chosen[j]] if i != j else 0.0)
     if keep and not masked[a, b] < present - 1e-12 * (1.0 + abs(present)):
         return chosen
     changed = list(chosen)
@@ -258,7 +274,7 @@ def _close_gap(tables: CostTables, chosen: list[int], budget: float) -> list[int
     best: list[int] | None = None
     for i, j in _pairs(len(chosen)):
         trial = _best_pair(tables, chosen, i, j, least, budget, keep=False)
-        if trial is not chosen and (best is None or tables.error(trial) < tables.error(best)):
+        if trial is not chosen and (best is None or tables.loss(trial) < tables.loss(best)):
             best = trial
     return chosen if best is None else best
 
@@ -270,7 +286,7 @@ def _exhaustive(tables: CostTables, budget: float) -> list[int]:
     for i in range(n):
         along = [-1 if k == i else 1 for k in range(n)]
         costs += tables.single[i].reshape(along)
-        errors += tables.errors[i].reshape(along)
+        errors += tables.losses[i].reshape(along)
     for (i, j), table in tables.pairs.items():
         costs += table.reshape([tables.sizes[k] if k in (i, j) else 1 for k in range(n)])
     fits = costs <= budget + 1e-6
@@ -286,14 +302,14 @@ def _knapsack(tables: CostTables, chosen: list[int], price: float, budget: float
     """
     n = len(chosen)
     spare = budget - tables.base
-    bounds = [float(np.min(tables.errors[i] + price * tables.single[i])) for i in range(n)]
+    bounds = [float(np.min(tables.losses[i] + price * tables.single[i])) for i in range(n)]
     leanest = [float(tables.single[i].min()) for i in range(n)]
-    best = tables.error(chosen) + 1e-12
+    best = tables.loss(chosen) + 1e-12
     costs, errors = np.zeros(1), np.zeros(1)
     trail: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for i in range(n):
         all_costs = (costs[:, None] + tables.single[i][None, :]).ravel()
-        all_errors = (errors[:, None] + tables.errors[i][None, :]).ravel()
+        all_errors = (errors[:, None] + tables.losses[i][None, :]).ravel()
         ahead = sum(leanest[i + 1 :])
         bound = all_errors + price * (all_costs - spare) + sum(bounds[i + 1 :])
         live = np.flatnonzero((all_costs + ahead <= spare + 1e-6) & (bound <= best))
@@ -307,7 +323,7 @@ def _knapsack(tables: CostTables, chosen: list[int], price: float, budget: float
         trail.append((live // tables.sizes[i], live % tables.sizes[i]))
         costs, errors = all_costs[live], all_errors[live]
     place = int(errors.argmin())
-    if errors[place] >= tables.error(chosen):
+    if errors[place] >= tables.loss(chosen):
         return chosen
     found = [0] * n
     for i in reversed(range(n)):

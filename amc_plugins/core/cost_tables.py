@@ -1,4 +1,4 @@
-"""Errors and exact costs of a space's choices as tables, and the cheapest candidate at a price per MAC."""
+"""Losses and exact costs of a space's choices as tables, and the cheapest candidate at a price per MAC."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CostMemo:
 
 
 class CostTables:
-    """Errors and costs by choice index: `cost(v) = base + sum_i single[i][v_i] + sum_ij pairs[i, j][v_i, v_j]`.
+    """Losses and costs by choice index: `cost(v) = base + sum_i single[i][v_i] + sum_ij pairs[i, j][v_i, v_j]`.
 
     Pairs are found by probing. A pair's table is the product of two vectors when one further probe confirms it (products of
     channel counts are), else every entry is asked for.
@@ -52,7 +52,7 @@ class CostTables:
         self.variables = variables
         self.full = [variable.choices.index(variable.full) for variable in variables]
         self.sizes = [len(variable.choices) for variable in variables]
-        self.errors = [np.array(variable.errors, dtype=np.float64) for variable in variables]
+        self.losses = [np.array(variable.losses or variable.errors, dtype=np.float64) for variable in variables]
         self.base = float(cost([variable.full for variable in variables]))
         self._ask = cost
         self.single = [np.array([self._at({i: a}) - self.base for a in range(size)]) for i, size in enumerate(self.sizes)]
@@ -97,8 +97,8 @@ class CostTables:
         total = self.base + sum(self.single[i][place] for i, place in enumerate(chosen))
         return float(total + sum(table[chosen[i], chosen[j]] for (i, j), table in self.pairs.items()))
 
-    def error(self, chosen: Sequence[int]) -> float:
-        return float(sum(self.errors[i][place] for i, place in enumerate(chosen)))
+    def loss(self, chosen: Sequence[int]) -> float:
+        return float(sum(self.losses[i][place] for i, place in enumerate(chosen)))
 
     def given(self, i: int, chosen: Sequence[int]) -> Array:
         """Cost of each choice of variable `i` beside the others' present choices, up to a constant."""
@@ -108,11 +108,11 @@ class CostTables:
         return row
 
     def cheapest(self) -> list[int]:
-        return self.minimum(1.0, [0] * len(self.sizes), errors=0.0)
+        return self.minimum(1.0, [0] * len(self.sizes), losses=0.0)
 
-    def minimum(self, price: float, start: Sequence[int], errors: float = 1.0) -> list[int]:
-        """argmin of `errors * error + price * cost`: by elimination, or by coordinates from `start` where that is too wide."""
-        theta = [errors * self.errors[i] + price * self.single[i] for i in range(len(self.sizes))]
+    def minimum(self, price: float, start: Sequence[int], losses: float = 1.0) -> list[int]:
+        """argmin of `losses * loss + price * cost`: by elimination, or by coordinates from `start` where that is too wide."""
+        theta = [losses * self.losses[i] + price * self.single[i] for i in range(len(self.sizes))]
         factors: list[tuple[tuple[int, ...], Array]] = [((i,), table) for i, table in enumerate(theta)]
         factors += [(key, price * table) for key, table in self.pairs.items()]
         found = _eliminate(factors, self.sizes)
@@ -122,7 +122,7 @@ class CostTables:
         for _ in range(50):
             before = list(chosen)
             for i in range(len(chosen)):
-                chosen[i] = int(np.argmin(errors * self.errors[i] + price * self.given(i, chosen)))
+                chosen[i] = int(np.argmin(losses * self.losses[i] + price * self.given(i, chosen)))
             if chosen == before:
                 break
         return chosen

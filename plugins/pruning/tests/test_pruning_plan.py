@@ -106,7 +106,7 @@ def prepared(network: ReconstructedNetwork, **settings: object) -> PruningPlan:
 
 def masked(plan: PruningPlan, candidate: Candidate) -> ReconstructedNetwork:
     """The original with the candidate's weights and zeros for what it removes, nothing cut away."""
-    network = plan.network.clone()
+    network = plan.base(candidate).network.clone()
     removed = plan.removed_ids(candidate)
     for layer, fitted in plan.fits(candidate).items():
         linear = linear_of(network, layer)

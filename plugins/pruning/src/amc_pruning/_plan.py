@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,7 @@ from amc_plugins.compression import (
     LayerView,
     Plan,
     Variable,
+    weighed,
 )
 from amc_plugins.graph import insert_before
 from amc_plugins.plugin import SettingsError
@@ -28,6 +29,7 @@ from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
 from amc_pruning._install import finish, install, settle
 from amc_pruning._problems import following_norm
 from amc_pruning._refit import refit as refit_network
+from amc_pruning._rotation import Rotation, rotated, unrotated
 from amc_pruning._sampler import PruningSampler
 
 if TYPE_CHECKING:
@@ -66,18 +68,37 @@ class PruningPlan(Plan):
     """Per consumer of several variables: them, and its moments."""
     sampled: dict[str, str]
     """Per variable that is the width of a sampler: the layer that reads it."""
+    rotations: dict[str, Rotation]
+    """Per variable whose channels are directions of another basis: that basis. Weights of layers that make such channels are
+    stored in it."""
     cost: CandidateCost
     _solved: dict[tuple[str, tuple[int, ...]], Fitted] = field(default_factory=dict)
     _by_name: dict[str, Variable] = field(default_factory=dict)
     _norms: dict[str, str | None] = field(default_factory=dict)
     """Per consumer: the batch norm that follows it."""
+    _bases: dict[frozenset[str], ChannelMap] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_name = {variable.name: variable for variable in self.variables}
         self._norms = {layer: following_norm(self.network, layer) for layer in (*self.nested, *self.joint)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_solved": {}}
+        return {**self.__dict__, "_solved": {}, "_bases": {}}
+
+    def weigh(self) -> None:
+        """Give the variables their losses."""
+        self.variables = weighed(self)
+        self._by_name = {variable.name: variable for variable in self.variables}
+
+    def base(self, candidate: Mapping[str, int]) -> ChannelMap:
+        """The channels of a network equal to the original, in which the streams that the candidate prunes are rotated."""
+        chosen = frozenset(name for name in self.rotations if candidate[name] != self._by_name[name].full)
+        if not chosen:
+            return self.channels
+        if chosen not in self._bases:
+            network = rotated(self.network, [self.rotations[name] for name in sorted(chosen)])
+            self._bases[chosen] = replace(self.channels, network=network)
+        return self._bases[chosen]
 
     def macs(self, candidate: Mapping[str, int]) -> int:
         self._check(candidate)
@@ -121,6 +142,11 @@ class PruningPlan(Plan):
                     dtype = self.network.layer(layer).get_parameter("weight").dtype
                     self._solved[layer, counts] = fit_kept(consumer, gone, dtype)
                 found[layer] = self._solved[layer, counts]
+        for name, rotation in self.rotations.items():
+            if candidate[name] == self._by_name[name].full:
+                for layer, _ in rotation.stream.makers:
+                    if layer in found:
+                        found[layer] = Fitted(*unrotated(self.network, rotation, layer, found[layer].weight, found[layer].bias))
         return found
 
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
@@ -129,7 +155,8 @@ class PruningPlan(Plan):
     def _built(self, candidate: Mapping[str, int], *, settled: bool) -> ReconstructedNetwork:
         """The candidate's network; with every constant in a bias of its layer unless `settled`."""
         removed = self.removed_ids(candidate)
-        smaller = self.channels.shrink(removed, verify=False) if len(removed) else self.network.clone()
+        base = self.base(candidate)
+        smaller = base.shrink(removed, verify=False) if len(removed) else base.network.clone()
         sampled = self._sampled_positions(candidate)
         with torch.no_grad():
             for layer, fitted in self.fits(candidate).items():
@@ -163,7 +190,7 @@ class PruningPlan(Plan):
         errors = {layer: self.error(layer, candidate) for layer in fits}
         if refit and fits:
             pruned, refitted = refit_network(
-                self.channels,
+                self.base(candidate),
                 pruned,
                 self.calibration,
                 fits,
@@ -205,8 +232,9 @@ class PruningPlan(Plan):
 
     def _change(self, layer: str, removed: Tensor, kept: Mapping[str, list[int]]) -> str:
         parts = []
+        turned = {reader for rotation in self.rotations.values() for reader in rotation.stream.readers}
         if layer in kept:
-            how = " (sampled)" if layer in self.sampled.values() else ""
+            how = " (sampled)" if layer in self.sampled.values() else " (rotated)" if layer in turned else ""
             parts.append(f"{len(self.channels.inputs[layer])} -> {len(kept[layer])} input channels{how}")
         made = self.channels.outputs.get(layer)
         left = 0 if made is None else int((~torch.isin(made, removed)).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from amc_pruning._curves import NestedFit, nested_fit
 from amc_pruning._parts import Part, admissible_counts, features_of, layer_views, parts_of, readers_of
 from amc_pruning._plan import PruningPlan
 from amc_pruning._problems import Consumer, norm_scale, ridge_of
+from amc_pruning._rotation import Rotation, rotated, rotations_of, streams_of
 from amc_pruning._selection import keep_order
 from amc_pruning.plugin import PruningSettings
 
@@ -36,6 +38,9 @@ _STORED = 1 << 30
 """Bytes of weights that a plan may store; where that is not enough, the steps between counts grow."""
 _KEPT_DATA = 512 << 20
 """Bytes of calibration data that a plan keeps for its refit."""
+
+_ROTATED = 1024
+"""Samples that bases are chosen on."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +71,10 @@ class Pruning(Compressor):
         channels = channel_map(network)
         parts, reasons = parts_of(channels, settings.shared_inputs)
         readers = readers_of(parts)
-        moments = collect_moments(network, data, readers, per_sample=settings.sampled_pixels_per_img, seed=seed)
-        consumers = {name: _consumer(channels, one, settings.ridge) for name, one in moments.items()}
+        rotations = self._rotations(channels, parts, data)
+        base = replace(channels, network=rotated(network, rotations)) if rotations else channels
+        moments = collect_moments(base.network, data, readers, per_sample=settings.sampled_pixels_per_img, seed=seed)
+        consumers = {name: _consumer(base, one, settings.ridge) for name, one in moments.items()}
         counts = self._counts(parts, network, readers)
         for part in parts:
             if len(counts[part.name]) == 1:
@@ -108,7 +115,7 @@ class Pruning(Compressor):
         joint = {name: (tuple(owners), consumers[name]) for name, owners in readers.items() if len(owners) > 1}
         sampled = {part.name: part.layers[0] for part in parts if part.sampled}
         widths = {name: (network.nodes_of(layer)[0].name, len(channels.inputs[layer])) for name, layer in sampled.items()}
-        return PruningPlan(
+        plan = PruningPlan(
             network=network,
             calibration=_bounded(data),
             compressor=self,
@@ -121,8 +128,18 @@ class Pruning(Compressor):
             nested=nested,
             joint=joint,
             sampled=sampled,
+            rotations={one.stream.name: one for one in rotations if one.stream.name in counts},
             cost=CandidateCost(ExactCost(macs, widths), variables),
         )
+        plan.weigh()
+        return plan
+
+    def _rotations(self, channels: ChannelMap, parts: Sequence[Part], data: Calibration) -> list[Rotation]:
+        if not self.settings.rotates:
+            return []
+        names = {part.name for part in parts if not part.sampled}
+        streams = streams_of(channels, [group for group in channels.groups if group.name in names])
+        return rotations_of(channels.network, streams, data.subset(_ROTATED)) if streams else []
 
     def _counts(
         self, parts: Sequence[Part], network: ReconstructedNetwork, readers: Mapping[str, Sequence[str]]

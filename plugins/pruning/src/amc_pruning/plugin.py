@@ -42,6 +42,11 @@ class PruningSettings(Settings):
         description="channels that several layers make together (a residual stage): prune them in all of these, let each "
         "reader sample fewer of them, or leave them",
     )
+    rotate: bool | None = Field(
+        None,
+        description="give channels that no activation touches (linear bottlenecks) the basis in which the layers reading them "
+        "need fewest; by default with backward elimination",
+    )
     ridge: float = Field(1e-6, ge=0.0, description="damping of the least-squares fits, relative to the mean input variance")
     norm_update: bool = Field(
         True, description="at the end, match response variances and re-estimate batch norms where it brings the outputs nearer"
@@ -50,6 +55,11 @@ class PruningSettings(Settings):
     accuracy_first: bool = Field(False, description="choose the ratios by accuracy")
     accuracy_threshold: float = Field(0.0, ge=0.0, description="the accuracy to stay above")
     drawgraph: bool = Field(False, description="draw the compressed network")
+
+
+    @property
+    def rotates(self) -> bool:
+        return self.selection.endswith("backward") if self.rotate is None else self.rotate
 
 
 @hookimpl
