@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,24 @@ from tests.zoo.common import finished
 
 CHANNELS, AREA, DEPTH = 24, 160, 20
 """Limits: channels of a value, its pixels, steps of a program."""
+BYTES = 8
+"""Choices of a step."""
 
-Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+class Draw:
+    """Choices from the bytes of one step. What is beyond them is the first choice, and so is what shrank to zero."""
+
+    def __init__(self, tape: bytes) -> None:
+        self.tape = list(tape)
+
+    def integers(self, low: int, high: int) -> int:
+        return low + (self.tape.pop(0) if self.tape else 0) % (high - low + 1)
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return options[self.integers(0, len(options) - 1)]
+
+    def flag(self) -> bool:
+        return bool(self.integers(0, 1))
 
 
 class Step(nn.Module):
@@ -61,29 +77,29 @@ class Network(nn.Module):
 
 
 def conv(draw: Draw, x: Tensor) -> Step:
-    kernel, stride = draw(st.sampled_from([(1, 1), (3, 1), (3, 2), (2, 2)]))
+    kernel, stride = draw.choice([(1, 1), (3, 1), (3, 2), (2, 2)])
     stride = stride if x.shape[2] > 3 and x.shape[3] > 3 else 1
     kernel = kernel if stride > 1 or kernel != 2 else 1
-    n, bias = draw(st.integers(1, 12)), draw(st.booleans())
-    mode = draw(st.sampled_from(["zeros", "zeros", "reflect"]))
+    n, bias = draw.integers(1, 12), draw.flag()
+    mode = draw.choice(["zeros", "zeros", "reflect"])
     layer = nn.Conv2d(x.shape[1], n, kernel, stride, kernel // 2, bias=bias, padding_mode=mode if kernel == 3 else "zeros")
     return Step("conv", lambda self, x: self.conv(x), {"conv": layer})
 
 
 def grouped(draw: Draw, x: Tensor) -> Step | None:
     c = x.shape[1]
-    groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
-    n = groups * draw(st.integers(1, max(1, min(4, CHANNELS // groups))))
+    groups = draw.choice([g for g in range(1, c + 1) if c % g == 0])
+    n = groups * draw.integers(1, max(1, min(4, CHANNELS // groups)))
     if n > CHANNELS:
         return None
     return Step("grouped", lambda self, x: self.conv(x), {"conv": nn.Conv2d(c, n, 3, padding=1, groups=groups)})
 
 
 def depthwise(draw: Draw, x: Tensor) -> Step | None:
-    c, multiplier = x.shape[1], draw(st.sampled_from([1, 2, 3]))
+    c, multiplier = x.shape[1], draw.choice([1, 2, 3])
     if c * multiplier > CHANNELS:
         return None
-    layer = nn.Conv2d(c, c * multiplier, 3, padding=1, groups=c, bias=draw(st.booleans()))
+    layer = nn.Conv2d(c, c * multiplier, 3, padding=1, groups=c, bias=draw.flag())
     return Step("depthwise", lambda self, x: self.conv(x), {"conv": layer})
 
 
@@ -91,15 +107,15 @@ def transposed(draw: Draw, x: Tensor) -> Step | None:
     c = x.shape[1]
     if 4 * x.shape[2] * x.shape[3] > AREA:
         return None
-    groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
-    n = groups * draw(st.integers(1, 3))
+    groups = draw.choice([g for g in range(1, c + 1) if c % g == 0])
+    n = groups * draw.integers(1, 3)
     if n > CHANNELS:
         return None
     return Step("transposed", lambda self, x: self.conv(x), {"conv": nn.ConvTranspose2d(c, n, 2, 2, groups=groups)})
 
 
 def norm(draw: Draw, x: Tensor) -> Step:
-    affine = draw(st.booleans())
+    affine = draw.flag()
     return Step("norm", lambda self, x: self.bn(x), {"bn": nn.BatchNorm2d(x.shape[1], affine=affine)})
 
 
@@ -110,17 +126,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation(draw: Draw, x: Tensor) -> Step:
-    name = draw(st.sampled_from(list(ACTIVATIONS)))
+    name = draw.choice(list(ACTIVATIONS))
     return Step(name, lambda self, x: ACTIVATIONS[name](x))
 
 
 def prelu(draw: Draw, x: Tensor) -> Step:
-    n = draw(st.sampled_from([1, x.shape[1]]))
+    n = draw.choice([1, x.shape[1]])
     return Step("prelu", lambda self, x: self.act(x), {"act": nn.PReLU(n)})
 
 
 def channels_last(draw: Draw, x: Tensor) -> Step:
-    layer = nn.Linear(x.shape[1], draw(st.integers(1, 10)), bias=draw(st.booleans()))
+    layer = nn.Linear(x.shape[1], draw.integers(1, 10), bias=draw.flag())
     return Step("channels_last", lambda self, x: self.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), {"fc": layer})
 
 
@@ -130,14 +146,51 @@ def tokens(draw: Draw, x: Tensor) -> Step:
         y = self.fc(x.flatten(2).transpose(1, 2))
         return y.transpose(1, 2).reshape(b, -1, h, w)
 
-    return Step("tokens", run, {"fc": nn.Linear(x.shape[1], draw(st.integers(1, 10)))})
+    return Step("tokens", run, {"fc": nn.Linear(x.shape[1], draw.integers(1, 10))})
+
+
+def class_token(draw: Draw, x: Tensor) -> Step:
+    """A token of its own in front, and a position embedding, as in a vision transformer."""
+    c, h, w = x.shape[1:]
+    keep = draw.flag()
+
+    def run(self: Any, x: Tensor) -> Tensor:
+        y = torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], dim=1) + self.position
+        y = y + self.fc(y)
+        return y.transpose(1, 2)[..., 1:].unflatten(2, (h, w)) + (y[:, 0].view(-1, c, 1, 1) if keep else 0.0)
+
+    layers = {"fc": nn.Linear(c, c), "token": nn.Parameter(torch.zeros(1, 1, c))}
+    return Step("class_token", run, {**layers, "position": nn.Parameter(torch.zeros(1, h * w + 1, c))}, keep=keep)
+
+
+def attention(draw: Draw, x: Tensor) -> Step:
+    heads, width = draw.integers(1, 3), draw.integers(1, 4)
+    fused, inner = draw.flag(), heads * width
+
+    def run(self: Any, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        y = self.qkv(x.flatten(2).transpose(1, 2)).reshape(b, h * w, 3, heads, width).permute(2, 0, 3, 1, 4)
+        q, k, v = y.unbind(0) if fused else (y[0], y[1], y[2])
+        y = F.scaled_dot_product_attention(q, k, v) if fused else (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+        return x + self.proj(y.transpose(1, 2).reshape(b, h * w, inner)).transpose(1, 2).reshape(b, c, h, w)
+
+    layers = {"qkv": nn.Linear(x.shape[1], 3 * inner), "proj": nn.Linear(inner, x.shape[1])}
+    return Step("attention", run, layers, heads=heads, fused=fused)
+
+
+def other_norms(draw: Draw, x: Tensor) -> Step:
+    c = x.shape[1]
+    if draw.flag():
+        groups = draw.choice([g for g in range(1, c + 1) if c % g == 0])
+        return Step("group_norm", lambda self, x: self.norm(x), {"norm": nn.GroupNorm(groups, c)})
+    return Step("layer_norm", lambda self, x: self.norm(x.movedim(1, -1)).movedim(-1, 1), {"norm": nn.LayerNorm(c)})
 
 
 # --- several inputs ---
 
 
 def residual(draw: Draw, x: Tensor, y: Tensor) -> Step:
-    how = draw(st.sampled_from(["add", "sub", "gate", "product"]))
+    how = draw.choice(["add", "sub", "gate", "product"])
     layers = {"project": nn.Conv2d(y.shape[1], x.shape[1], 1)} if x.shape[1] != y.shape[1] else {}
 
     def run(self: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -167,7 +220,7 @@ def stacked(draw: Draw, x: Tensor, y: Tensor) -> Step | None:
     """Interleaved channels."""
     if x.shape[1] != y.shape[1] or 2 * x.shape[1] > CHANNELS:
         return None
-    axis = draw(st.sampled_from([1, 2]))
+    axis = draw.choice([1, 2])
     return Step("stacked", lambda self, x, y: torch.stack([x, y], axis).flatten(1, 2), axis=axis)
 
 
@@ -178,10 +231,10 @@ def pieces(draw: Draw, x: Tensor) -> Step | None:
     c = x.shape[1]
     if c < 2:
         return None
-    if draw(st.booleans()):
-        count = draw(st.integers(2, 3))
+    if draw.flag():
+        count = draw.integers(2, 3)
         return Step("chunk", lambda self, x: x.chunk(count, 1), count=count)
-    first = draw(st.integers(1, c - 1))
+    first = draw.integers(1, c - 1)
     return Step("split", lambda self, x: tuple(torch.split(x, [first, x.shape[1] - first], dim=1)), first=first)
 
 
@@ -189,7 +242,7 @@ def shuffled(draw: Draw, x: Tensor) -> Step | None:
     divisors = [g for g in range(2, x.shape[1]) if x.shape[1] % g == 0]
     if not divisors:
         return None
-    groups, literal = draw(st.sampled_from(divisors)), draw(st.booleans())
+    groups, literal = draw.choice(divisors), draw.flag()
     c = x.shape[1]
 
     def run(self: Any, x: Tensor) -> Tensor:
@@ -202,7 +255,7 @@ def shuffled(draw: Draw, x: Tensor) -> Step | None:
 
 def pixel_shuffled(draw: Draw, x: Tensor) -> Step | None:
     _, c, h, w = x.shape
-    if draw(st.booleans()):
+    if draw.flag():
         if h % 2 or w % 2 or 4 * c > CHANNELS:
             return None
         return Step("pixel_unshuffle", lambda self, x: F.pixel_unshuffle(x, 2))
@@ -213,9 +266,9 @@ def pixel_shuffled(draw: Draw, x: Tensor) -> Step | None:
 
 def sliced(draw: Draw, x: Tensor) -> Step:
     c = x.shape[1]
-    start, step = draw(st.integers(0, c - 1)), draw(st.sampled_from([1, 1, 2]))
-    stop = draw(st.integers(start + 1, c))
-    how = draw(st.sampled_from(["literal", "half", "image", "one"]))
+    start, step = draw.integers(0, c - 1), draw.choice([1, 1, 2])
+    stop = draw.integers(start + 1, c)
+    how = draw.choice(["literal", "half", "image", "one"])
     cuts: dict[str, Callable[[Any], Any]] = {
         "literal": lambda x: x[:, start:stop:step],
         "half": lambda x: x[:, : (x.shape[1] + 1) // 2],
@@ -229,7 +282,7 @@ def folded(draw: Draw, x: Tensor) -> Step | None:
     """Through five dimensions and back."""
     if x.shape[1] % 2:
         return None
-    how = draw(st.sampled_from(["flatten", "unflatten", "tokens"]))
+    how = draw.choice(["flatten", "unflatten", "tokens"])
 
     def run(self: Any, x: Tensor) -> Tensor:
         b, c, h, w = x.size()
@@ -242,9 +295,24 @@ def folded(draw: Draw, x: Tensor) -> Step | None:
     return Step("folded", run, how=how)
 
 
+def repeated(draw: Draw, x: Tensor) -> Step | None:
+    c = x.shape[1]
+    how = draw.choice(["unbind", "flip", "glu", "repeat", "interleave"])
+    if (how in ("unbind", "glu") and c % 2) or (how in ("repeat", "interleave") and 2 * c > CHANNELS):
+        return None
+    ways: dict[str, Callable[[Any], Any]] = {
+        "unbind": lambda x: torch.cat(x.unflatten(1, (2, -1)).unbind(1)[::-1], 1),
+        "flip": lambda x: x.flip(1),
+        "glu": lambda x: F.glu(x, 1),
+        "repeat": lambda x: x.repeat(1, 2, 1, 1),
+        "interleave": lambda x: x.repeat_interleave(2, dim=1),
+    }
+    return Step(how, lambda self, x: ways[how](x))
+
+
 def resized(draw: Draw, x: Tensor) -> Step | None:
     h, w = x.shape[2:]
-    how = draw(st.sampled_from(["max", "avg", "adaptive", "nearest", "bilinear", "pad", "roll"]))
+    how = draw.choice(["max", "avg", "adaptive", "nearest", "bilinear", "pad", "roll"])
     if (how in ("nearest", "bilinear", "pad") and 4 * h * w > AREA) or (how in ("max", "avg") and min(h, w) < 2):
         return None
     ways: dict[str, Callable[[Any], Any]] = {
@@ -263,8 +331,8 @@ def resized(draw: Draw, x: Tensor) -> Step | None:
 
 
 def squeezed(draw: Draw, x: Tensor) -> Step:
-    c, hidden = x.shape[1], draw(st.integers(1, 4))
-    if draw(st.booleans()):
+    c, hidden = x.shape[1], draw.integers(1, 4)
+    if draw.flag():
         layers = {"reduce": nn.Conv2d(c, hidden, 1), "expand": nn.Conv2d(hidden, c, 1)}
         return Step("se", lambda self, x: x * self.expand(self.reduce(F.adaptive_avg_pool2d(x, 1)).relu()).sigmoid(), layers)
 
@@ -281,7 +349,7 @@ def spatial_gate(draw: Draw, x: Tensor) -> Step:
 
 
 def scaled(draw: Draw, x: Tensor) -> Step:
-    c, how = x.shape[1], draw(st.sampled_from(["channel", "batch", "one", "buffer", "last", "image"]))
+    c, how = x.shape[1], draw.choice(["channel", "batch", "one", "buffer", "last", "image"])
     shapes = {
         "channel": (c, 1, 1),
         "batch": (1, c, 1, 1),
@@ -305,22 +373,26 @@ def scaled(draw: Draw, x: Tensor) -> Step:
 ONE: list[Callable[..., Step | None]] = [
     conv, norm, activation, grouped, depthwise, transposed, prelu, channels_last, tokens, pieces, shuffled, pixel_shuffled,
     sliced, folded, resized, squeezed, spatial_gate, scaled,
+    class_token, attention, other_norms, repeated,
 ]  # fmt: skip
 TWO: list[Callable[..., Step | None]] = [residual, concatenated, broadcast, stacked]
 
 
 @st.composite
 def networks(draw: Any) -> nn.Module:
-    """A network in eval mode that takes (N, 3, 6, 8)."""
+    """A network in eval mode that takes (N, 3, 6, 8).
+
+    All choices come from one draw of bytes, so many for each step: hypothesis would repeat parts of a longer sequence of
+    draws within an example and from one example to the next, and find less.
+    """
+    tape = draw(st.binary(min_size=BYTES * (DEPTH + 1), max_size=BYTES * (DEPTH + 1)))
+    portions = [Draw(tape[start : start + BYTES]) for start in range(0, len(tape), BYTES)]
     values = [torch.zeros(2, 3, 6, 8)]
     steps: list[Step] = []
     wiring: list[tuple[int, ...]] = []
 
-    def pick(candidates: list[int]) -> int:
-        return candidates[-1 - draw(st.integers(0, min(len(candidates), 4) - 1))]
-
     def append(step: Step | None, *sources: int) -> None:
-        if step is None:
+        if step is None:  # it does not fit
             return
         with torch.no_grad():
             made = step.eval()(*(values[index] for index in sources))
@@ -328,24 +400,29 @@ def networks(draw: Any) -> nn.Module:
         steps.append(step)
         wiring.append(sources)
 
-    append(conv(draw, values[0]), 0)
-    depth = draw(st.integers(1, DEPTH))
-    for _ in range(2 * DEPTH):  # some steps do not fit
-        if len(steps) >= depth:
-            break
-        x = pick(list(range(1, len(values))))
-        kind = draw(st.integers(0, 9))
-        if kind < 6:
-            append(draw(st.sampled_from(ONE))(draw, values[x]), x)
+    last = portions.pop(0)
+    depth = min(last.integers(1, DEPTH + 10), DEPTH)
+    append(conv(portions[0], values[0]), 0)
+    for one in portions[1:depth]:
+        x = pick(one, list(range(1, len(values))))
+        kind = one.integers(0, 9)
+        if kind < 7:
+            append(one.choice(ONE)(one, values[x]), x)
         elif kind < 9:
             alike = [index for index in range(len(values)) if values[index].shape[2:] == values[x].shape[2:]]
-            y = pick(alike)
-            append(draw(st.sampled_from(TWO))(draw, values[x], values[y]), x, y)
+            y = pick(one, alike)
+            append(one.choice(TWO)(one, values[x], values[y]), x, y)
         else:
-            append(again(draw, steps, values[x]), x)
-    ends = [len(values) - 1, *draw(st.lists(st.integers(1, len(values) - 1), max_size=1))]
-    heads = [head(draw, values[end]) for end in ends]
-    return finished(Network(steps, wiring, heads, ends))
+            append(again(one, steps, values[x]), x)
+    ends = [len(values) - 1]
+    if last.integers(0, 3) == 3:
+        ends.append(last.integers(1, len(values) - 1))
+    return finished(Network(steps, wiring, [head(last, values[end]) for end in ends], ends))
+
+
+def pick(draw: Draw, candidates: list[int]) -> int:
+    """One of the last four, the last one most often."""
+    return candidates[-1 - draw.choice([back for back in (0, 0, 0, 1, 1, 2, 3) if back < len(candidates)])]
 
 
 def again(draw: Draw, steps: list[Step], x: Tensor) -> Step | None:
@@ -358,11 +435,11 @@ def again(draw: Draw, steps: list[Step], x: Tensor) -> Step | None:
                 fitting.append(layer)
     if not fitting:
         return None
-    return Step("again", lambda self, x: self.layer(x), {"layer": draw(st.sampled_from(fitting))})
+    return Step("again", lambda self, x: self.layer(x), {"layer": draw.choice(fitting)})
 
 
 def head(draw: Draw, x: Tensor) -> Step:
-    how = draw(st.sampled_from(["mean", "flatten", "view", "map", "conv"]))
+    how = draw.choice(["mean", "flatten", "view", "map", "conv"])
     c, features = x.shape[1], x[0].numel()
     if how == "conv":
         return Step("conv", lambda self, x: self.conv(x), {"conv": nn.Conv2d(c, 3, 1)})

@@ -110,6 +110,13 @@ def _varies(ids: Tensor, axis: int) -> bool:
     return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
 
 
+def _changes(ids: Tensor, axis: int) -> int:
+    """How often the ids on `axis` change from one position to the next."""
+    size = ids.shape[axis] - 1
+    differ = ids.narrow(axis, 1, size) != ids.narrow(axis, 0, size)
+    return int(differ.movedim(axis, 0).flatten(1).any(1).sum())
+
+
 class _Ids(ChannelIds):
     """The verbs, collecting edges and pins. One instance serves a whole graph; `at` points it at a node."""
 
@@ -201,7 +208,8 @@ class _Ids(ChannelIds):
         varying = [axis for axis in range(laid.dim()) if _varies(laid, axis)]
         if len(varying) <= 1:
             return ids
-        carrier = 1 if 1 in varying else max(varying, key=lambda axis: laid.shape[axis])
+        # the axis along which ids change most often leaves the finest choice; the usual channel axis among equals
+        carrier = max(varying, key=lambda axis: (_changes(laid, axis), axis == 1))
         first = laid
         for axis in varying:
             if axis != carrier:
