@@ -19,8 +19,8 @@ from amc_plugins.core.errors import BudgetError, SettingsError, nearest
 from amc_plugins.core.macs import ShrinkCost
 from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
 from amc_plugins.core.objectives import Divergence
-from amc_plugins.core.runs import Run
 from amc_plugins.core.residual import Branch, branch_of
+from amc_plugins.core.runs import Run
 from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
 from amc_plugins.core.solves import cholesky, solve_gram
 from amc_plugins.core.specs import Settings
