@@ -14,6 +14,8 @@ from amc_pruning._problems import factor, following_norm, norm_module
 
 __all__ = ["fitted_weight", "kept_rows", "reestimated_norms", "refit", "residual_targets", "tainted_values"]
 
+_JUDGED = 1024
+"""Samples that statistics are renewed and compared on: means and variances need no more."""
 _Norm = nn.modules.batchnorm._BatchNorm
 
 
@@ -163,6 +165,7 @@ def _nearest(
     original: ReconstructedNetwork, fitted: ReconstructedNetwork, calibration: Calibration, targets: Mapping[str, Target]
 ) -> ReconstructedNetwork:
     """`fitted`, or one of its versions with response variances or batch norm statistics renewed, if its outputs are nearer."""
+    calibration = calibration.subset(_JUDGED)
     divergence = Divergence(original, calibration)
     best, least = fitted, divergence(fitted)
     matched = fitted.clone()
