@@ -24,6 +24,7 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
     },
     "amc-op-attention": {"layer_handlers": "addmm attention einsum matmul multihead_attention"},
     "amc-op-conv": {"layer_handlers": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"},
+    "amc-op-creation": {"layer_handlers": "arange eye full full_like linspace meshgrid one_hot tril triu"},
     "amc-op-linear": {"layer_handlers": "linear"},
     "amc-op-norm": {
         "layer_handlers": "batchnorm1d batchnorm2d batchnorm3d group_norm instance_norm layer_norm local_response_norm"
@@ -36,8 +37,8 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
     },
     "amc-op-resize": {"layer_handlers": "interpolate pad pixel_shuffle pixel_unshuffle"},
     "amc-op-shape": {
-        "layer_handlers": "cat chunk expand flatten flip gather permute repeat repeat_interleave reshape roll slice split"
-        " squeeze stack transpose unbind unflatten unsqueeze windows"
+        "layer_handlers": "cat chunk expand flatten flip gather permute repeat repeat_interleave reshape roll setitem slice"
+        " split squeeze stack transpose unbind unflatten unsqueeze windows"
     },
     "amc-pruning": {"compressors": "pruning", "layer_handlers": "pruning_sampler"},
     "amc-training": {"observers": "tensorboard", "trainers": "supervised"},
