@@ -61,6 +61,12 @@ def gate(a: Tensor, b: Tensor) -> Tensor:
     return a * b.mean((2, 3)).view(-1, 12, 1, 1).expand_as(a)
 
 
+def write(x: Tensor, index: Any, value: Any) -> Tensor:
+    y = x.clone()
+    y[index] = value
+    return y
+
+
 # middle, last layer, and the free choices that `first` and `second` leave
 CASES: list[tuple[Callable[..., Tensor], Callable[[], nn.Module], dict[str, int]]] = [
     (lambda a, b: torch.cat([a, b], 1), conv(24), {"first": 12, "second": 12}),
@@ -119,6 +125,11 @@ CASES: list[tuple[Callable[..., Tensor], Callable[[], nn.Module], dict[str, int]
     (lambda a, b: a.unfold(2, 3, 2).flatten(3), conv(12), {"first": 12}),
     (lambda a, b: a.unfold(1, 3, 3).permute(0, 4, 2, 3, 1).flatten(1, 2), conv(18), {}),
     (lambda a, b: a.gather(2, b.argsort(2)), conv(12), {"first": 12}),
+    (lambda a, b: write(a, (slice(None), slice(None), 0), b[:, :, 1]), conv(12), {"first": 12}),
+    (lambda a, b: write(a, (Ellipsis, slice(1, 3)), 0.5), conv(12), {"first": 12}),
+    (lambda a, b: write(a, (slice(None), slice(None), [0, 4]), b[:, :, :2]), conv(12), {"first": 12}),
+    (lambda a, b: write(a, (slice(None), slice(0, 3)), b[:, :3]), conv(12), {}),
+    (lambda a, b: write(a * 0, slice(None), b), conv(12), {"first": 12}),
 ]
 
 

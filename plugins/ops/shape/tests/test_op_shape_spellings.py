@@ -42,6 +42,12 @@ def captured(model: nn.Module) -> ReconstructedNetwork:
     return network
 
 
+def written(x: Tensor, index: Any, value: Any) -> Tensor:
+    y = x.clone()
+    y[index] = value
+    return y
+
+
 def only(network: ReconstructedNetwork) -> tuple[str, dict[str, Any]]:
     (node,) = [node for node in network.graph.nodes if node.op not in ("vn.identity", "vn.size", "vn.int")]
     return node.op, node.params
@@ -176,6 +182,22 @@ def test_transposed_matrices() -> None:
 
 
 @pytest.mark.parametrize(
+    ("index", "value", "params"),
+    [
+        (0, 0.5, {"index": ["#"], "values": [0], "number": 0.5}),
+        ((slice(None), slice(1, 3)), -1, {"index": [":", "#:#"], "values": [1, 3], "number": -1}),
+        ((Ellipsis, [0, 2]), True, {"index": ["...", "[2]"], "values": [0, 2], "number": True}),
+        ((slice(None), torch.tensor([[1, 0]])), 2, {"index": [":", "@"], "number": 2}),
+        ((slice(None), slice(2, 4)), torch.ones(2, 1, 4), {"index": [":", "#:#"], "number": None}),
+    ],
+)
+def test_assignments(index: Any, value: Any, params: dict[str, Any]) -> None:
+    network = captured(Net(lambda x: written(x, index, value)))
+    (node,) = (node for node in network.graph.nodes if node.op == "vn.setitem")
+    assert params.items() <= node.params.items()
+
+
+@pytest.mark.parametrize(
     ("layer", "op"),
     [
         (nn.Flatten(), "vn.flatten"),
@@ -230,6 +252,8 @@ def test_modules_of_several_tensors_and_computed_sizes() -> None:
         lambda x: x[True],
         lambda x: x.roll(3),
         lambda x: x.roll((1, 2), (1, 1)),
+        lambda x: written(x, (slice(None), None), 1),
+        lambda x: written(x, x > 0.5, 0),
         lambda x: x.repeat_interleave(2),
         lambda x: x.repeat_interleave(torch.tensor([1, 2, 1, 2, 1, 2]), 1),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TensorRepeatInterleave",
     "TensorReshape",
     "TensorRoll",
+    "TensorSetItem",
     "TensorSlice",
     "TensorSplit",
     "TensorSqueeze",
@@ -226,7 +228,7 @@ class TensorSlice(_ShapeOp):
         positions: the int64 tensors in the places of `@`, in order.
     """
 
-    shown = ("index", "values")
+    shown: ClassVar[tuple[str, ...]] = ("index", "values")
 
     def __init__(self, index: Sequence[str], values: Sequence[Any] = (), positions: Sequence[Tensor] = ()) -> None:
         super().__init__()
@@ -241,6 +243,22 @@ class TensorSlice(_ShapeOp):
 
     def forward(self, x: Tensor, *, values: Any = None) -> Tensor:
         return x[built_index(self.index, self.values if values is None else values, self.positions)]
+
+
+class TensorSetItem(TensorSlice):
+    """A copy of x with `x[...] = value`; the value is the second tensor of the call, or the number `number`."""
+
+    shown = ("index", "values", "number")
+
+    def __init__(
+        self, index: Sequence[str], values: Sequence[Any] = (), positions: Sequence[Tensor] = (), number: float | None = None
+    ) -> None:
+        super().__init__(index, values, positions)
+        self.number = number
+
+    def forward(self, x: Tensor, value: Tensor | None = None, *, values: Any = None) -> Tensor:
+        index = built_index(self.index, self.values if values is None else values, self.positions)
+        return written(x, index, self.number if value is None else value)
 
 
 class TensorRepeat(_ShapeOp):
@@ -323,6 +341,14 @@ class TensorGather(_ShapeOp):
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         return x.gather(self.dim, index)
+
+
+@torch.fx.wrap  # an assignment cannot be traced, a call of a function can
+def written(x: Tensor, index: Any, value: Any) -> Tensor:
+    """A copy of x with `value` at `index`."""
+    copied = x.clone()
+    copied[index] = value
+    return copied
 
 
 def built_index(index: Sequence[str], values: Sequence[Any], positions: Sequence[Any] = ()) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHan
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SliceHandler"]
+__all__ = ["SliceHandler", "SliceParams", "parsed"]
 
 LISTED = 4096
 """Up to so many positions are parameters, which `channels` sees; longer lists are a tensor."""
@@ -83,8 +83,12 @@ class SliceHandler(LayerHandler):
                 continue
             cut = cuts[axis]
             if cut.positions is None:
-                ids.pin(given, f"{self.spec.op} takes channels at a place that is not a parameter")
-                given = given.narrow(axis, 0, 1)
+                first = given.narrow(axis, 0, 1)
+                if any(ids.varies(first, other) for other in range(axis + 1, len(sizes))):
+                    ids.tie(given, first.expand(given.shape))  # what differs along another axis as well: there it stays apart
+                else:
+                    ids.pin(given, f"{self.spec.op} takes channels at a place that is not a parameter")
+                given = first
             elif cut.out is None:
                 given = given.narrow(axis, cut.positions[0], 1)
                 ids.pin(given, f"{self.spec.op} takes one channel out")
@@ -127,6 +131,11 @@ def _narrow(call: Call, start: Any, length: Any) -> slice:
 
 
 def _indexed(call: Call, given: Sequence[Any]) -> nn.Module:
+    return _modules.TensorSlice(*parsed(call, given))
+
+
+def parsed(call: Call, given: Sequence[Any]) -> tuple[list[str], list[Any], list[Tensor]]:
+    """An index as `TensorSlice` takes it: texts, values, tensors of positions. Raises Declined for what it cannot hold."""
     index: list[str] = []
     values: list[Any] = []
     tensors: list[Tensor] = []
@@ -155,7 +164,7 @@ def _indexed(call: Call, given: Sequence[Any]) -> nn.Module:
     several = [item for item in index if item == "@" or item.startswith("[")]
     if len(several) > 1 or (several and "#" in index):
         raise Declined(f"{call.target} with several positions that are broadcast against each other")
-    return _modules.TensorSlice(index, values, tensors)
+    return index, values, tensors
 
 
 def _positions_of(call: Call, item: Any) -> Tensor:
