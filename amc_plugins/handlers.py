@@ -223,7 +223,7 @@ class ChannelIds(ABC):
         return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
 
     def mixed(self, ids: Tensor, axes: Sequence[int], why: str) -> Tensor:
-        """The ids with `axes` cut to size 1, for an op that mixes the entries along them: channels that differ there are pinned."""
+        """The ids with `axes` cut to size 1, for an op that mixes entries along them: channels that differ there are pinned."""
         if any(self.varies(ids, axis) for axis in axes):
             self.pin(ids, why)
         for axis in axes:
