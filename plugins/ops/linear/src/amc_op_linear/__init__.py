@@ -1,3 +1,3 @@
-"""Layer handlers: fully connected layers."""
+"""Layer handlers: fully connected layers and embeddings."""
 
 __version__ = "0.1.0"

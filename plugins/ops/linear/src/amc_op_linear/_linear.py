@@ -64,7 +64,8 @@ class LinearHandler(LayerHandler):
         return prod(outputs[0]) * int(params.in_features)
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
-        ids.channels(inputs[0], -1)
+        (given,) = inputs
+        ids.channels(ids.mixed(given, range(given.dim() - 1), f"{self.spec.op} runs along another axis than theirs"), -1)
         return ids.new(params.out_features, axis=-1)
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:

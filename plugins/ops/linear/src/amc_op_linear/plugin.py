@@ -1,4 +1,4 @@
-"""Declares the handler of this distribution. Free of torch."""
+"""Declares the handlers of this distribution, one per operation. Free of torch."""
 
 from __future__ import annotations
 
@@ -16,4 +16,12 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
         api=(1, 0),
         target="amc_op_linear._linear:LinearHandler",
         captures=("torch.nn.Linear", "torch.nn.functional.linear"),
+    )
+    yield LayerHandlerSpec(
+        name="embedding",
+        op="vn.embedding",
+        summary="rows of a table, looked up by number",
+        api=(1, 0),
+        target="amc_op_linear._embedding:EmbeddingHandler",
+        captures=("torch.nn.Embedding", "torch.nn.functional.embedding", "torch.embedding"),
     )
