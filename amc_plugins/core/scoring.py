@@ -65,12 +65,15 @@ class Objective:
             raise SettingsError(f"`evaluate` is `divergence`, `accuracy` or a function of a network; given was {evaluate!r}")
         if evaluate == "accuracy" and data is None:
             raise SettingsError('evaluate="accuracy" needs labelled data', hint="data=loader, of (input, labels) batches")
-        made: Callable[[Any], Score]
-        if evaluate == "accuracy":
-            read, made = lambda given: Labelled.of(given, seed=seed), Accuracy
-        else:
-            read, made = lambda given: Calibration.of(given, seed=seed), lambda part: Nearness(plan.network, part)
-        whole: Calibration | Labelled = read(plan.calibration if data is None else data)
+        labelled = evaluate == "accuracy"
+
+        def read(given: Any) -> Calibration | Labelled:
+            return Labelled.of(given, seed=seed) if labelled else Calibration.of(given, seed=seed)
+
+        def made(part: Calibration | Labelled) -> Score:
+            return Accuracy(part) if isinstance(part, Labelled) else Nearness(plan.network, part)
+
+        whole = read(plan.calibration if data is None else data)
         seen, rest = whole.split(samples if confirm_on is not None or not confirm else min(samples, max(1, len(whole) // 2)))
         if confirm_on is not None:
             rest = read(confirm_on)
