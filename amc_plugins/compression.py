@@ -18,12 +18,15 @@ from amc_plugins.core.calibration import Calibration
 from amc_plugins.core.errors import BudgetError, SettingsError, nearest
 from amc_plugins.core.macs import ShrinkCost
 from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
+from amc_plugins.core.norms import following_norm, norm_gain, norm_module, reestimated_norms
 from amc_plugins.core.objectives import Divergence
+from amc_plugins.core.renewal import renewed
 from amc_plugins.core.residual import Branch, branch_of
 from amc_plugins.core.runs import Run
 from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
 from amc_plugins.core.solves import cholesky, solve_gram
 from amc_plugins.core.specs import Settings
+from amc_plugins.core.targets import kept_rows, nearest_weights, response_targets
 from amc_plugins.core.weighing import weighed
 
 if TYPE_CHECKING:
@@ -49,10 +52,18 @@ __all__ = [
     "branch_of",
     "cholesky",
     "collect_moments",
+    "following_norm",
+    "kept_rows",
     "linear_map",
     "match_responses",
     "moments_bytes",
+    "nearest_weights",
+    "norm_gain",
+    "norm_module",
+    "reestimated_norms",
     "refit_sequentially",
+    "renewed",
+    "response_targets",
     "solve_gram",
     "weighed",
 ]

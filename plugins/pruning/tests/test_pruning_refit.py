@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from amc_pruning._plan import PruningPlan
-from amc_pruning._refit import fitted_weight, reestimated_norms, refit, residual_targets
+from amc_pruning._refit import refit
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import amc_plugins as amc
-from amc_plugins.compression import Divergence, Moments
+from amc_plugins.compression import Divergence, Moments, nearest_weights, reestimated_norms, response_targets
 from amc_plugins.graph import walk
 
 
@@ -114,7 +114,7 @@ def test_the_sequential_refit_brings_the_outputs_nearer(trained: nn.Module, plan
 def test_the_last_layer_of_a_branch_makes_up_for_the_shortcut(trained: nn.Module, plan: PruningPlan) -> None:
     candidate = plan.candidate(total=0.7)
     removed = plan.removed_ids(candidate)
-    targets = residual_targets(plan.channels, plan.fits(candidate), removed)
+    targets = response_targets(plan.channels, plan.fits(candidate), removed)
     shortcuts = {name: target.shortcut for name, target in targets.items() if target.shortcut}
     nodes = {name: plan.network.nodes_of(name)[0] for name in plan.network.layer_names}
     assert shortcuts["blocks.2.conv2"] is not None
@@ -150,7 +150,7 @@ def sum_errors(plan: PruningPlan, pruned: object, targets: dict, images: Tensor)
 
     def fit(layer: str, moments: Moments) -> dict:
         linear = linear_of(pruned, layer)
-        weight, constant, _ = fitted_weight(moments, linear.weight, linear.groups, 1e-6)
+        weight, constant, _ = nearest_weights(moments, linear.weight, linear.groups, 1e-6)
         install(pruned, layer, weight, constant)
         return {}
 
@@ -173,7 +173,7 @@ def test_weights_are_those_of_least_squares_and_stay_where_nothing_is_said() -> 
     present = torch.tensor(rng.normal(size=(4, 6)))
     moments = Moments(6, 4)
     moments.update(x, y)
-    weight, constant, error = fitted_weight(moments, present, 1, 0.0)
+    weight, constant, error = nearest_weights(moments, present, 1, 0.0)
     expected = np.linalg.lstsq(augmented, outputs, rcond=None)[0]
     np.testing.assert_allclose(weight.T, expected[:-1], rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(constant, expected[-1], rtol=1e-9, atol=1e-9)
@@ -183,7 +183,7 @@ def test_weights_are_those_of_least_squares_and_stay_where_nothing_is_said() -> 
     x[:, 2] = 1.0  # an input that never changes
     flat = Moments(6, 4)
     flat.update(x, y)
-    kept, _, _ = fitted_weight(flat, present, 1, 1e-6)
+    kept, _, _ = nearest_weights(flat, present, 1, 1e-6)
     torch.testing.assert_close(kept[:, 2], present[:, 2], rtol=1e-6, atol=1e-6)
 
 
@@ -192,11 +192,11 @@ def test_grouped_weights_are_fitted_group_by_group() -> None:
     x, y = torch.randn(300, 6, generator=rng).double(), torch.randn(300, 4, generator=rng).double()
     grouped = Moments(6, 4, groups=2)
     grouped.update(x, y)
-    weight, _, _ = fitted_weight(grouped, torch.zeros(4, 3), 2, 0.0)
+    weight, _, _ = nearest_weights(grouped, torch.zeros(4, 3), 2, 0.0)
     for group in range(2):
         alone = Moments(3, 2)
         alone.update(x[:, group * 3 : group * 3 + 3], y[:, group * 2 : group * 2 + 2])
-        expected, _, _ = fitted_weight(alone, torch.zeros(2, 3), 1, 0.0)
+        expected, _, _ = nearest_weights(alone, torch.zeros(2, 3), 1, 0.0)
         torch.testing.assert_close(weight[group * 2 : group * 2 + 2], expected, rtol=1e-9, atol=1e-10)
 
 

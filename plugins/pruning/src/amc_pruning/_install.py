@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from amc_plugins.compression import following_norm, norm_module
 from amc_plugins.graph import ReconstructedNetwork, handler_for, set_layer
 from amc_plugins.plugin import GraphError
-from amc_pruning._problems import following_norm, norm_module
 
 if TYPE_CHECKING:
     from amc_plugins.handlers import LinearMap

@@ -20,6 +20,7 @@ from amc_plugins.compression import (
     LayerView,
     Plan,
     Variable,
+    following_norm,
     weighed,
 )
 from amc_plugins.graph import insert_before
@@ -27,7 +28,6 @@ from amc_plugins.plugin import SettingsError
 from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
 from amc_pruning._install import finish, install, settle
-from amc_pruning._problems import following_norm
 from amc_pruning._refit import refit as refit_network
 from amc_pruning._rotation import Rotation, rotated, unrotated
 from amc_pruning._sampler import PruningSampler

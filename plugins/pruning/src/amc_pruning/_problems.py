@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from amc_plugins.graph import ReconstructedNetwork, consumers
-from amc_plugins.plugin import GraphError
+from amc_plugins.compression import following_norm, norm_gain
 
 if TYPE_CHECKING:
     from amc_plugins.compression import LayerMoments
+    from amc_plugins.graph import ReconstructedNetwork
 
 __all__ = [
     "Consumer",
     "Problem",
     "factor",
-    "following_norm",
     "inverse_spd",
-    "norm_module",
     "norm_scale",
     "ridge_of",
     "threads_for",
@@ -104,37 +102,12 @@ def ridge_of(moments: LayerMoments, ridge: float) -> float:
     return max(ridge, 1e-2) if moments.moments.per_unknown < 5 else ridge
 
 
-def following_norm(network: ReconstructedNetwork, layer: str) -> str | None:
-    """The batch norm with running statistics that alone reads what a layer makes, if there is one."""
-    nodes = network.nodes_of(layer)
-    if len(nodes) != 1:
-        return None
-    readers = consumers(network, nodes[0].outputs[0])
-    if len(readers) != 1 or len(network.nodes_of(readers[0].layer)) != 1:
-        return None
-    module = network.layer(readers[0].layer)
-    known = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
-    return readers[0].layer if known else None
-
-
-def norm_module(network: ReconstructedNetwork, layer: str) -> nn.modules.batchnorm._BatchNorm:
-    """The batch norm of that name, as `following_norm` gives it."""
-    module = network.layer(layer)
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
-        raise GraphError(f"layer `{layer}` is no batch norm")
-    return module
-
-
 def norm_scale(network: ReconstructedNetwork, layer: str, count: int) -> Tensor:
     """(n,): |gamma| / sigma of the batch norm after a layer, else ones: the metric that makes errors of layers comparable."""
     name = following_norm(network, layer)
     if name is None:
         return torch.ones(count, dtype=torch.float64)
-    module = norm_module(network, name)
-    assert module.running_var is not None
-    scale = (module.running_var.double() + module.eps).rsqrt()
-    if module.weight is not None:
-        scale = scale * module.weight.detach().double().abs()
+    scale = norm_gain(network, name).abs()
     return scale if bool((scale > 0).any()) else torch.ones_like(scale)
 
 

@@ -108,9 +108,7 @@ class Pruning(Compressor):
             errors[-1] = 0.0
             curve = tuple(errors.flip(0).cummax(0).values.flip(0).tolist())
             features = features_of(channels, part, index, per_node)
-            variables.append(
-                Variable(part.name, part.layers, counts[part.name], len(part.ids), "channels", curve, features)
-            )
+            variables.append(Variable(part.name, part.layers, counts[part.name], len(part.ids), "channels", curve, features))
             _log.debug("%s: %d channels read by %s", part.name, len(part.ids), ", ".join(part.layers))
         joint = {name: (tuple(owners), consumers[name]) for name, owners in readers.items() if len(owners) > 1}
         sampled = {part.name: part.layers[0] for part in parts if part.sampled}

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from amc_plugins.compression import Calibration, Moments
+from amc_plugins.compression import Calibration, Moments, following_norm, norm_gain, norm_module
 from amc_plugins.graph import ChannelGroup, ChannelMap, ReconstructedNetwork, consumers, producer, set_layer, walk
 from amc_pruning._install import linear_of
-from amc_pruning._problems import following_norm, norm_module
+from amc_pruning._problems import norm_scale
 
 __all__ = ["Rotation", "Stream", "rotated", "rotations_of", "streams_of", "unrotated"]
 
@@ -110,7 +110,7 @@ def rotations_of(network: ReconstructedNetwork, streams: Sequence[Stream], data:
         for layer in stream.readers:
             linear = linear_of(network, layer)
             taps = linear.weight.detach().double().cpu().reshape(len(linear.weight), size, -1)
-            scale = _metric(network, layer, len(taps))
+            scale = norm_scale(network, layer, len(taps)).cpu()
             one = torch.einsum("ncq,n,ndq->cd", taps, scale.square(), taps)
             seen = covariances[network.nodes_of(layer)[0].inputs[0]]
             spread = float((one * seen).sum())
@@ -132,12 +132,6 @@ def rotations_of(network: ReconstructedNetwork, streams: Sequence[Stream], data:
                 variances[norm] = ((matrix @ own) * matrix).sum(1).clamp_min(0.0)
         found.append(Rotation(stream, matrix, inverse, variances))
     return found
-
-
-def _metric(network: ReconstructedNetwork, layer: str, count: int) -> Tensor:
-    from amc_pruning._problems import norm_scale
-
-    return norm_scale(network, layer, count).cpu()
 
 
 def _covariances(network: ReconstructedNetwork, streams: Sequence[Stream], data: Calibration) -> dict[str, Tensor]:
@@ -188,7 +182,7 @@ def _turn_maker(network: ReconstructedNetwork, rotation: Rotation, layer: str, n
         return
     module = norm_module(network, norm)
     assert module.running_mean is not None and module.running_var is not None
-    gain, given = _gain(network, norm), 0.0 if bias is None else bias.double()
+    gain, given = norm_gain(network, norm), 0.0 if bias is None else bias.double()
     _put(network, layer, matrix @ (gain[:, None] * weight), None if bias is None else torch.zeros_like(bias))
     centre = matrix @ (gain * (module.running_mean.double() - given))
     variance = rotation.variances[norm].to(centre.device)
@@ -196,13 +190,6 @@ def _turn_maker(network: ReconstructedNetwork, rotation: Rotation, layer: str, n
     module.running_var.copy_(variance)
     module.weight.copy_((module.running_var.double() + module.eps).sqrt())
     module.bias.copy_(matrix @ module.bias.double())
-
-
-def _gain(network: ReconstructedNetwork, norm: str) -> Tensor:
-    """gamma / sigma"""
-    module = norm_module(network, norm)
-    assert module.running_var is not None
-    return module.weight.detach().double() * (module.running_var.double() + module.eps).rsqrt()
 
 
 def _put(network: ReconstructedNetwork, layer: str, weight: Tensor, bias: Tensor | None) -> None:
@@ -226,7 +213,7 @@ def unrotated(
     weight, constant = inverse @ weight.double(), inverse @ constant.double()
     if norm is None:
         return weight, constant
-    gain = _gain(network, norm).to(weight.device)
+    gain = norm_gain(network, norm).to(weight.device)
     back = torch.where(gain.abs() > 1e-9 * gain.abs().max(), 1.0 / gain, torch.zeros_like(gain))
     bias = linear_of(network, layer).bias
     return back[:, None] * weight, back * constant + (0.0 if bias is None else bias.detach().double())
