@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    def __init__(self, dims: tuple[int, int, int] = (8, 16, 24), classes: int = 10) -> None:
+    def __init__(self, dims: tuple[int, int, int] = (16, 32, 48), classes: int = 10) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, dims[0], 4, 4), LayerNorm(dims[0], True))
         self.stages = nn.ModuleList(nn.Sequential(Block(dim, False), Block(dim, index == 1)) for index, dim in enumerate(dims))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import tests.zoo
@@ -34,7 +35,27 @@ class Expected(NamedTuple):
     opaque: tuple[str, ...] = ()
 
 
-EXPECTED: dict[str, Expected] = {}
+NORMALISED = "normalises over channels"
+EXPECTED: dict[str, Expected] = {
+    "cbam": Expected(
+        {
+            r"stem\.0(#1)?": "vn.max runs over them",  # the spatial gate looks at the largest and at the mean of all channels
+            r"spatial\.gate\.spatial\.0": "vn.mul spreads one channel over several",
+            r"down\.0": "vn.conv1d takes windows over them",  # ECA's gate of a channel depends on its neighbours
+        }
+    ),
+    "convnext": Expected(
+        {
+            r"stem\.0(#1)?|downs\.\d\.1(#1)?": NORMALISED,
+            r"stages\.1\.1\.pwconv1(#1)?": "vn.mean averages over them",  # the response norm of V2
+        }
+    ),
+    "espcn": Expected({"conv3": "an input of the network"}),  # the global skip adds the image to its output
+    "mixer": Expected({"stem": NORMALISED}),
+    "swin": Expected({r"patches|merge\.reduction": NORMALISED}),
+    "vit": Expected({"patch_embed": NORMALISED}),
+    "vit_mha": Expected({"conv_proj": NORMALISED}),
+}
 
 
 class Case(NamedTuple):
@@ -121,12 +142,12 @@ def test_groups_and_pins(name: str) -> None:
         matched.update(patterns)
         for pattern in patterns:
             assert any(expected[pattern] in why for why in reasons), f"`{group.name}` is pinned for other reasons: {reasons}"
-        assert all(re.search(rf"\w at {name}\.py:\d+", why) for why in reasons if "an input" not in why), reasons
+        assert all(re.search(rf"\S at {name}\.py:\d+", why) for why in reasons if "an input" not in why), reasons
     assert matched == set(expected), "a group that was expected to stay whole can be removed"
 
 
-def halved(channels: ChannelMap, seed: int) -> tuple[Tensor, float]:
-    """A random removal that leaves about half of the MACs, and what share it leaves."""
+def halved(channels: ChannelMap, seed: int) -> tuple[Tensor, int]:
+    """A random removal that leaves about half of the MACs, and what it should leave."""
     cost = ShrinkCost(channels.network, channels)
     whole = cost.macs({})
     for step in range(2, 20):
@@ -134,19 +155,18 @@ def halved(channels: ChannelMap, seed: int) -> tuple[Tensor, float]:
         gone = torch.zeros(len(channels._group_index), dtype=torch.bool)
         gone[removed] = True
         kept = {group.name: len(group) - int(gone[group.ids].sum()) for group in channels.groups if not group.pinned}
-        share = cost.macs(kept) / whole
-        if share <= 0.52:
-            return removed, share
-    raise AssertionError(f"only {1 - share:.0%} of the MACs can be removed")
+        macs = cost.macs(kept)
+        if macs <= 0.52 * whole:
+            return removed, macs
+    raise AssertionError(f"only {1 - macs / whole:.0%} of the MACs can be removed")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_of_it_equals_the_masked_network(name: str) -> None:
     zoo, _, network, channels = case(name)
-    removed, share = halved(channels, seed=1)
-    assert share > 0.3
+    removed, macs = halved(channels, seed=1)
     smaller = assert_masked_equals_shrunk(network, *zoo.inputs(2), removed=removed)
-    assert profile(smaller).total_macs == pytest.approx(share * profile(network).total_macs)
+    assert 0.3 * profile(network).total_macs < profile(smaller).total_macs == macs
     if not opaque(network):
         assert_rebuilds(smaller.float(), *zoo.inputs(2))
 
@@ -155,12 +175,11 @@ def test_half_of_it_equals_the_masked_network(name: str) -> None:
 def test_macs_are_half_of_torchs_flops(name: str) -> None:
     zoo, model, network, _ = case(name)
     inputs = zoo.inputs(2)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    # torch counts no fused attention on CPUs, so the plain one runs
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(*inputs)
-    counted = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
-    layers = sum(flops for op, flops in counted.items() if op in ("aten.convolution", "aten.addmm", "aten.mm"))
     assert shapes(network, *inputs) == run_shapes(network, *inputs)
     found = profile(network, *inputs)
     unknown = sum(row.macs is None for row in found.rows)
     assert unknown == len(opaque(network))
-    assert 2 * found.total_macs == layers
+    assert 2 * found.total_macs == counter.get_total_flops()
