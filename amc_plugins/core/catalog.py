@@ -35,7 +35,9 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
         " adaptive_max_pool2d adaptive_max_pool3d all amax amin any argmax argmin argsort avg_pool1d avg_pool2d avg_pool3d"
         " cumprod cumsum logsumexp max max_pool1d max_pool2d max_pool3d mean min norm prod sort std sum topk var"
     },
-    "amc-op-resize": {"layer_handlers": "interpolate pad pixel_shuffle pixel_unshuffle"},
+    "amc-op-resize": {
+        "layer_handlers": "affine_grid channel_shuffle fold grid_sample interpolate pad pixel_shuffle pixel_unshuffle unfold"
+    },
     "amc-op-shape": {
         "layer_handlers": "cat chunk expand flatten flip gather permute repeat repeat_interleave reshape roll setitem slice"
         " split squeeze stack transpose unbind unflatten unsqueeze windows"
