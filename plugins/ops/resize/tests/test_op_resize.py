@@ -208,6 +208,97 @@ def test_shuffling_back_and_forth_restores_the_choice_of_tied_channels() -> None
     assert_masked_equals_shrunk(network, image())
 
 
-def test_padding_of_channels_pins_them() -> None:
-    network = capture(Between(lambda x: F.pad(x, (0, 0, 0, 0, 2, 2)), 20), image(), strict=True)
+def test_channels_made_by_padding_are_fixed() -> None:
+    """The shortcut of the first ResNets on CIFAR: zeros beside fewer channels."""
+    network = capture(
+        Between(lambda x: torch.cat([F.pad(x, (1, 0, 0, 0, 2, 3)), x.repeat(1, 1, 1, 2)[..., :5]], 1), 37), image()
+    )
+    group = channel_map(network).group("first")
+    assert not group.pinned and len(group) == 16
+    smaller = assert_masked_equals_shrunk(network, image())
+    assert smaller.layer("last").weight.shape[1] == 8 + 5 + 8
+
+
+def test_a_shortcut_with_fewer_channels() -> None:
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.wide, self.last = nn.Conv2d(8, 6, 1), nn.Conv2d(6, 12, 3, padding=1), nn.Conv2d(12, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            return self.last(self.wide(y) + F.pad(y, (0, 0, 0, 0, 3, 3)))
+
+    network = capture(Shortcut(), image(), strict=True)
+    groups = [(group.producers, len(group)) for group in channel_map(network).groups if not group.pinned]
+    assert groups == [(("first", "wide"), 6)], "those beside the shortcut are laid on what padding made"
+    assert_rebuilds(assert_masked_equals_shrunk(network, image()), image().double())
+
+
+@pytest.mark.parametrize(
+    "middle", [lambda x: F.pad(x, (0, 0, 0, 0, -2, 2)), lambda x: F.pad(x[None], (0, 0, 0, 0, 2, 2), mode="replicate")[0]]
+)
+def test_other_paddings_of_channels_pin_them(middle: Callable[[Tensor], Tensor]) -> None:
+    network = capture(Between(middle, middle(torch.zeros(1, 16, 2, 2)).shape[1]), image(), strict=True)
     assert channel_map(network).group("first").pinned[0].startswith("vn.pad pads them at ")
+
+
+def theta(x: Tensor) -> Tensor:
+    return torch.tensor([[0.9, 0.2, 0.1], [-0.2, 0.8, 0.0]]).expand(x.shape[0], 2, 3)
+
+
+PATCHES: list[tuple[Callable[[Tensor], Tensor], str, int, int]] = [  # what is done, op, channels of the result, free choices
+    (lambda x: F.grid_sample(x, F.affine_grid(theta(x), x.shape, False), align_corners=False), "grid_sample", 16, 16),
+    (
+        lambda x: F.grid_sample(grid=x[:, :2].permute(0, 2, 3, 1), input=x, mode="nearest", align_corners=True),
+        "grid_sample",
+        16,
+        14,
+    ),
+    (lambda x: F.unfold(x, 3, padding=1).unsqueeze(-1), "unfold", 144, 16),
+    (lambda x: nn.Unfold((2, 1), dilation=2, stride=(1, 2))(x).unsqueeze(-1), "unfold", 32, 16),
+    (lambda x: F.fold(x.flatten(2), (5, 7), (2, 2)), "fold", 4, 4),
+    (lambda x: F.fold(F.unfold(x, 2, stride=2), x.shape[2:], 2, stride=2), "fold", 16, 16),
+    (lambda x: F.channel_shuffle(x, 4), "channel_shuffle", 16, 4),
+    (nn.ChannelShuffle(2), "channel_shuffle", 16, 8),
+]
+
+
+@pytest.mark.parametrize(("middle", "op", "width", "free"), PATCHES)
+def test_masked_equals_shrunk(middle: Callable[[Tensor], Tensor], op: str, width: int, free: int) -> None:
+    for needed in ("amc_op_shape", "amc_op_creation", "amc_op_pooling", "amc_op_arithmetic"):
+        pytest.importorskip(needed)
+    network = capture(Between(middle, width), image(), strict=True)
+    assert_rebuilds(network, image())
+    assert f"vn.{op}" in [node.op for node in network.graph.nodes]
+    groups = [group for group in channel_map(network).groups if not group.pinned and "last" in group.consumers]
+    assert sum(len(group) for group in groups) == free
+    for seed in range(2):
+        smaller = assert_masked_equals_shrunk(network, image(), seed=seed)
+        assert_rebuilds(smaller, image().double())
+
+
+@pytest.mark.parametrize(
+    ("layer", "rank"),
+    [
+        (nn.ZeroPad1d((1, 2)), 1),
+        (nn.ReflectionPad1d(2), 1),
+        (nn.ConstantPad3d(1, 0.5), 3),
+        (nn.ReplicationPad3d((1, 0, 0, 1, 1, 1)), 3),
+    ],
+)
+def test_paddings_of_other_ranks(layer: nn.Module, rank: int) -> None:
+    x = torch.rand(2, 3, *((5, 6, 7)[:rank]))
+    network = capture(Net(lambda y: y, layer), x, strict=True)
+    assert [node.op for node in network.graph.nodes] == ["vn.pad"]
+    assert_rebuilds(network, x)
+
+
+def test_the_size_of_a_fold_is_computed() -> None:
+    def function(x: Tensor) -> Tensor:
+        return F.fold(F.unfold(x, 3, padding=1), x.shape[2:], 3, padding=1)
+
+    network = captured(Net(function))
+    other = torch.rand(1, 8, 9, 5)
+    assert torch.equal(network(other), function(other))

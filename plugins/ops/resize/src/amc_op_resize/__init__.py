@@ -1,14 +1,32 @@
-"""Layer handlers: interpolation, pixel shuffle and padding. The module classes are loaded on first use."""
+"""Layer handlers: interpolation, sampling, shuffles, patches and padding. The module classes are loaded on first use."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from amc_op_resize._modules import Interpolate, Pad, PixelShuffle, PixelUnshuffle
+    from amc_op_resize._modules import (
+        AffineGrid,
+        ChannelShuffle,
+        Fold,
+        GridSample,
+        Interpolate,
+        Pad,
+        PixelShuffle,
+        PixelUnshuffle,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Interpolate", "Pad", "PixelShuffle", "PixelUnshuffle"]
+__all__ = [
+    "AffineGrid",
+    "ChannelShuffle",
+    "Fold",
+    "GridSample",
+    "Interpolate",
+    "Pad",
+    "PixelShuffle",
+    "PixelUnshuffle",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Padding and cropping of spatial axes."""
+"""Padding and cropping."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.nn import functional as F
 
 from amc_op_resize import _modules
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PadHandler"]
 
-_MODES: tuple[tuple[type[nn.Module], str], ...] = (
-    (nn.ConstantPad2d, "constant"),
-    (nn.ReflectionPad2d, "reflect"),
-    (nn.ReplicationPad2d, "replicate"),
-    (nn.CircularPad2d, "circular"),
+_MODES: tuple[tuple[str, str], ...] = (
+    ("ConstantPad", "constant"),
+    ("ReflectionPad", "reflect"),
+    ("ReplicationPad", "replicate"),
+    ("CircularPad", "circular"),
 )
+_KINDS = {getattr(nn, f"{stem}{rank}d"): mode for stem, mode in _MODES for rank in (1, 2, 3)}
 
 
 class PadParams(Params):
@@ -32,7 +34,7 @@ class PadParams(Params):
 
 
 class PadHandler(LayerHandler):
-    """Padding along axes that channels do not differ on keeps them; padding of channels pins them."""
+    """Channels pass; channels that a constant makes beside them are fixed. Other paddings of channels, and crops, pin them."""
 
     Params = PadParams
     module_class = _modules.Pad
@@ -52,14 +54,23 @@ class PadHandler(LayerHandler):
         if isinstance(original, _modules.Pad):
             pad = call.bind("x", pad=None)["pad"]
             return _modules.Pad(original.pad if pad is None else list(pad), original.mode, original.value)
-        for kind, mode in _MODES:
+        for kind, mode in _KINDS.items():
             if isinstance(original, kind):
                 amounts: Any = original.padding
                 return _modules.Pad(list(amounts), mode, getattr(original, "value", None))
         raise Declined(f"{call.target} is no known padding")
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
-        (shape,) = ids.output_shapes
+        (shape,), (given,) = ids.output_shapes, inputs
         pairs = zip(params.pad[::2], params.pad[1::2], strict=True)
-        axes = [len(shape) - 1 - index for index, pair in enumerate(pairs) if pair != (0, 0)]
-        return ids.mixed(inputs[0], axes, f"{self.spec.op} pads them").expand(shape)
+        for axis, (before, after) in ((len(shape) - 1 - index, pair) for index, pair in enumerate(pairs)):
+            if (before, after) == (0, 0):
+                continue
+            known = all(isinstance(one, int) and one >= 0 for one in (before, after))
+            if params.mode == "constant" and known and ids.varies(given, axis):
+                made = int(ids.fixed(f"made by {self.spec.op}")[(0,) * len(shape)])
+                thin = given[tuple(slice(0, 1 if given.stride(one) == 0 else None) for one in range(len(shape)))]
+                given = F.pad(thin, [*[0, 0] * (len(shape) - 1 - axis), before, after], value=made)
+            else:
+                given = ids.mixed(given, [axis], f"{self.spec.op} pads them")
+        return given.expand(shape)

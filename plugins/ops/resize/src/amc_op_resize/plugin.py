@@ -41,15 +41,46 @@ _HANDLERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "torch.pixel_unshuffle",
         ),
     ),
+    "grid_sample": (
+        "_sample:GridSampleHandler",
+        "pixels at computed places",
+        ("amc_op_resize.GridSample", "torch.nn.functional.grid_sample"),
+    ),
+    "affine_grid": (
+        "_sample:AffineGridHandler",
+        "the places of an affine map",
+        ("amc_op_resize.AffineGrid", "torch.nn.functional.affine_grid"),
+    ),
+    "unfold": (
+        "_patches:UnfoldHandler",
+        "patches as columns",
+        ("torch.nn.Unfold", "torch.nn.functional.unfold"),
+    ),
+    "fold": (
+        "_patches:FoldHandler",
+        "columns as patches, added up",
+        ("torch.nn.Fold", "amc_op_resize.Fold", "torch.nn.functional.fold"),
+    ),
+    "channel_shuffle": (
+        "_patches:ChannelShuffleHandler",
+        "channels of groups in turn",
+        (
+            "torch.nn.ChannelShuffle",
+            "amc_op_resize.ChannelShuffle",
+            "torch.nn.functional.channel_shuffle",
+            "torch.channel_shuffle",
+            "torch.native_channel_shuffle",
+        ),
+    ),
     "pad": (
         "_pad:PadHandler",
         "padding, or cropping by a negative amount",
         (
-            "torch.nn.ZeroPad2d",
-            "torch.nn.ConstantPad2d",
-            "torch.nn.ReflectionPad2d",
-            "torch.nn.ReplicationPad2d",
-            "torch.nn.CircularPad2d",
+            *(
+                f"torch.nn.{kind}Pad{rank}d"
+                for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
+                for rank in (1, 2, 3)
+            ),
             "amc_op_resize.Pad",
             "torch.nn.functional.pad",
         ),
