@@ -21,7 +21,6 @@ from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_mome
 from amc_plugins.core.norms import following_norm, norm_gain, norm_module, reestimated_norms
 from amc_plugins.core.objectives import Divergence
 from amc_plugins.core.renewal import renewed
-from amc_plugins.core.residual import Branch, branch_of
 from amc_plugins.core.runs import Run
 from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
 from amc_plugins.core.solves import cholesky, solve_gram
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEMORY",
-    "Branch",
     "Calibration",
     "Candidate",
     "CompressionResult",
@@ -49,7 +47,6 @@ __all__ = [
     "ShrinkCost",
     "Target",
     "Variable",
-    "branch_of",
     "cholesky",
     "collect_moments",
     "following_norm",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from amc_plugins.compression import MEMORY, LayerView, linear_map, moments_bytes
+from amc_plugins.compression import MEMORY, LayerView, following_norm, linear_map, moments_bytes, norm_gain
 from amc_plugins.graph import ReconstructedNetwork, consumers, profile, shapes
 from amc_plugins.handlers import LinearMap, assign_tensors
 
@@ -48,7 +48,7 @@ class LayerInfo:
     metric_inverse: Tensor
     trainable: bool
     dtype: torch.dtype
-    fisher_trace: float = 0.0
+    _fisher_per_metric: float | None = None
     features: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -87,7 +87,17 @@ class LayerInfo:
         roots = values.clamp_min(1e-12 * float(values.max())).sqrt()
         self.metric = (vectors * roots) @ vectors.T
         self.metric_inverse = (vectors / roots) @ vectors.T
-        self.fisher_trace = trace
+        self._fisher_per_metric = trace / self.n
+
+    def importance(self, output_gram: Tensor) -> float:
+        """The outputs' expected divergence per unit of relative error, for responses of these moments Q (n, n); 1 if unknown.
+
+        Errors of different positions are taken as independent: `sum over positions of tr(D E[e e^T]) / 2`.
+        """
+        if self._fisher_per_metric is None:
+            return 1.0
+        positions = self.macs / (self.m * self.n)
+        return 0.5 * positions * self._fisher_per_metric * float(((self.metric @ output_gram) * self.metric).sum())
 
     def pointwise(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
         """A layer of the same family that mixes channels at one position: weight (n', d)."""
@@ -189,7 +199,7 @@ def _info(
     weight = linear.weight.detach().double()
     bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach().double()
     in_shape, out_shape = sizes[node.inputs[0]], sizes[node.outputs[0]]
-    scale = _scale(network, node.outputs[0], weight)
+    scale = _scale(network, name, weight)
     info = LayerInfo(
         name=name,
         op=node.op,
@@ -227,17 +237,11 @@ def _padding(amounts: Any) -> tuple[int, int] | str:
     return amounts if isinstance(amounts, str) else (amounts[0], amounts[1])
 
 
-def _scale(network: ReconstructedNetwork, value: str, weight: Tensor) -> Tensor:
-    """|gamma| / sigma per channel of the BN that alone reads the response."""
-    ones = weight.new_ones(len(weight))
-    readers = consumers(network, value)
-    if len(readers) != 1:
-        return ones
-    norm = network.layer(readers[0].layer)
-    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_var is None or norm.num_features != len(weight):
-        return ones
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.detach().double().abs()
+def _scale(network: ReconstructedNetwork, layer: str, weight: Tensor) -> Tensor:
+    """|gamma| / sigma per channel of the BN that alone reads the response, else ones."""
+    norm = following_norm(network, layer)
+    if norm is None:
+        return weight.new_ones(len(weight))
+    scale = norm_gain(network, norm).abs()
     # a channel that BN has switched off still gets a fit, of next to no weight
-    return scale.clamp_min(1e-4 * float(scale.max())) if float(scale.max()) > 0 else ones
+    return scale.clamp_min(1e-4 * float(scale.max())) if float(scale.max()) > 0 else torch.ones_like(scale)

@@ -15,6 +15,7 @@ from amc_lowrank._spatial import SpatialScheme
 from amc_lowrank._tables import OptionTable
 from amc_lowrank._tucker import TuckerScheme
 from amc_plugins.compression import Calibration, Compressor, collect_moments
+from amc_plugins.graph import profile
 
 if TYPE_CHECKING:
     from amc_lowrank.plugin import LowRankSettings
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LowRank"]
 
-_FISHER_SAMPLES = 512
+_FISHER_SAMPLES, _FISHER_SAMPLES_LARGE = 512, 128
+_LARGE = 200_000_000
+"""MACs of one sample above which fewer samples do: such networks have maps of many positions."""
 _PLAIN_SHARE = 0.1
 """Of the plain metric in the Fisher metric: directions that the sampled labels never ask about are not free."""
 _SPATIAL_CHOICES = 24
@@ -88,11 +91,13 @@ class LowRank(Compressor):
         names = [name for name, scheme in schemes.items() if scheme.applies(info)]
         if wanted != "auto":
             names = [wanted if wanted in names else "channel"]
-        return OptionTable.of(info, {name: schemes[name].fit(info, statistics) for name in names})
+        fits = {name: schemes[name].fit(info, statistics) for name in names}
+        return OptionTable.of(info, fits, info.importance(statistics.output_gram))
 
 
 def _measure_by_outputs(network: ReconstructedNetwork, data: Calibration, infos: list[LayerInfo], seed: int) -> None:
     """Errors of every layer in the Fisher metric of the outputs."""
     names, axes = [info.name for info in infos], [-1 if info.kernel is None else 1 for info in infos]
-    for name, fisher in output_metrics(network, data.subset(_FISHER_SAMPLES), names, axes, seed).items():
+    samples = _FISHER_SAMPLES if profile(network).total_macs < _LARGE else _FISHER_SAMPLES_LARGE
+    for name, fisher in output_metrics(network, data.subset(samples), names, axes, seed).items():
         infos[names.index(name)].weigh(fisher, _PLAIN_SHARE)

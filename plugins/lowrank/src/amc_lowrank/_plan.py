@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,13 +13,10 @@ from amc_plugins.compression import (
     Calibration,
     Candidate,
     CompressionResult,
-    Divergence,
     LayerResult,
     LayerView,
     Plan,
     Variable,
-    linear_map,
-    match_responses,
 )
 from amc_plugins.graph import ReconstructedNetwork, replace_all
 from amc_plugins.plugin import SettingsError
@@ -31,9 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LowRankPlan"]
 
-_log = logging.getLogger(__name__)
-_JUDGED = 1024
-"""Samples on which two forms of a network are compared."""
+_FLOOR = 0.05
 
 
 @dataclass
@@ -50,11 +45,16 @@ class LowRankPlan(Plan):
 
     def __post_init__(self) -> None:
         self._infos = {info.name: info for info in self.infos}
-        self.variables: list[Variable] = [
-            self.tables[info.name].variable(info) for info in self.infos if self.tables[info.name].options
-        ]
+        self.variables: list[Variable] = self._variables()
         self._names = [variable.name for variable in self.variables]
         self._total = sum(view.macs for view in self.layers)
+
+    def _variables(self) -> list[Variable]:
+        """With losses by the layers' predicted importance, at least 5 % of its median: no error is free."""
+        infos = [info for info in self.infos if self.tables[info.name].options]
+        important = {info.name: self.tables[info.name].importance for info in infos}
+        least = _FLOOR * statistics.median(important.values()) if important else 0.0
+        return [self.tables[info.name].variable(info, max(important[info.name], least)) for info in infos]
 
     def macs(self, candidate: Mapping[str, int]) -> int:
         return self._total - sum(self._infos[name].macs - option.macs for name, option in self.chosen(candidate).items())
@@ -85,12 +85,6 @@ class LowRankPlan(Plan):
     def info(self, layer: str) -> LayerInfo:
         return self._infos[layer]
 
-    def followers(self, chosen: Mapping[str, Option]) -> list[str]:
-        """Linear layers that stay as they are and run once, after the first decomposed one."""
-        names = [name for name in self.network.layer_names if len(self.network.nodes_of(name)) == 1]
-        first = min((names.index(name) for name in chosen), default=len(names))
-        return [name for name in names[first:] if name not in chosen and linear_map(self.network, name) is not None]
-
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
         assembled = self.network.clone()
         replace_all(
@@ -107,9 +101,7 @@ class LowRankPlan(Plan):
         network = self.assemble(candidate)
         errors = {name: option.error for name, option in chosen.items()}
         if refit and chosen:
-            errors = refit_network(self, network, chosen)
-            if self.compressor.settings.norm_update:
-                network = self._matched(network, chosen)
+            network, errors = refit_network(self, network, chosen)
         results = []
         for view in self.layers:
             option = chosen.get(view.name)
@@ -118,18 +110,3 @@ class LowRankPlan(Plan):
                 LayerResult(view.name, view.macs, view.macs if option is None else option.macs, errors.get(view.name), words)
             )
         return CompressionResult(network, Candidate(candidate), self._total, self.macs(candidate), results)
-
-    def _matched(self, network: ReconstructedNetwork, chosen: Mapping[str, Option]) -> ReconstructedNetwork:
-        """Means and variances of the chains' responses matched, if that brings the outputs nearer to the original's."""
-        matched = network.clone()
-        targets = {
-            node.layer: node.outputs[0]
-            for node in network.graph.nodes
-            if node.outputs[0] in {self._infos[name].value for name in chosen}
-        }
-        samples = self.calibration.subset(_JUDGED)
-        match_responses(self.network, matched, samples, targets)
-        divergence = Divergence(self.network, samples)
-        before, after = divergence(network), divergence(matched)
-        _log.info("matching means and variances: divergence of the outputs %.3g -> %.3g", before, after)
-        return matched if after < before else network

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OptionTable"]
 
+_POWER = 0.75
+
 
 @dataclass
 class OptionTable:
@@ -25,9 +27,11 @@ class OptionTable:
     full: int
     unit: str
     fits: dict[str, Fitted]
+    importance: float = 1.0
+    """What a unit of relative error does to the outputs."""
 
     @classmethod
-    def of(cls, info: LayerInfo, fits: Mapping[str, Fitted]) -> OptionTable:
+    def of(cls, info: LayerInfo, fits: Mapping[str, Fitted], importance: float = 1.0) -> OptionTable:
         """Options that cost as much as the layer, or no less than one with a smaller error, are left out.
 
         The value is the rank where one scheme with one rank is all there is, else the MACs.
@@ -46,12 +50,14 @@ class OptionTable:
             full = info.macs
         used = {name: {option for option in useful if option.scheme == name} for name in fits}
         kept = {name: fit.trimmed(used[name]) for name, fit in fits.items() if used[name]}
-        return cls(table, full, "rank" if by_rank else "macs", kept)
+        return cls(table, full, "rank" if by_rank else "macs", kept, importance)
 
-    def variable(self, info: LayerInfo) -> Variable:
+    def variable(self, info: LayerInfo, importance: float = 1.0) -> Variable:
+        """`importance`: what a unit of error does to the outputs; losses are `divergence^0.75 error^0.25`, as measured ones."""
         choices = (*self.options, self.full)
         errors = (*(option.error for option in self.options.values()), 0.0)
-        return Variable(info.name, (info.name,), choices, self.full, self.unit, errors, dict(info.features))
+        losses = tuple(importance**_POWER * error for error in errors)
+        return Variable(info.name, (info.name,), choices, self.full, self.unit, errors, dict(info.features), losses=losses)
 
     def chain(self, info: LayerInfo, value: int) -> list[nn.Module]:
         option = self.options[value]
