@@ -84,7 +84,7 @@ CASES: list[tuple[Any, int, str, int, str]] = [
     (nn.RMSNorm((8, 6)), 2, "vn.rms_norm", 12, ""),
     (lambda x, m: last(x, lambda y: F.rms_norm(y, (12,), m.weight)), 2, "vn.rms_norm", 0, "normalises over channels"),
     (lambda x, m: F.rms_norm(x, x.shape[-2:], eps=1e-4), 2, "vn.rms_norm", 12, ""),
-    (lambda x, m: F.normalize(x), 2, "vn.normalize", 0, "divides channels by their common norm"),
+    (lambda x, m: F.normalize(x), 2, "vn.normalize", 12, ""),
     (lambda x, m: F.normalize(x, p=1, dim=-1), 2, "vn.normalize", 12, ""),
     (lambda x, m: F.normalize(x, dim=(2, 3), eps=1e-6), 2, "vn.normalize", 12, ""),
     (nn.LocalResponseNorm(3), 2, "vn.local_response_norm", 0, "by their neighbours"),

@@ -54,7 +54,7 @@ class LocalResponseNormParams(BaseParams):
 
 
 class NormalizeHandler(ElementwiseHandler):
-    """Channels along the normalised axis are pinned; others pass."""
+    """Channels pass, also those along the normalised axis: a channel that is zero adds nothing to a norm."""
 
     Params = NormalizeParams
     module_class = Normalize
@@ -65,11 +65,6 @@ class NormalizeHandler(ElementwiseHandler):
         bound = call.bind("input", p=2.0, dim=1, eps=1e-12, out=None)
         params = validated(call, NormalizeParams, p=bound["p"], dim=bound["dim"], eps=bound["eps"])
         return self.build(params, {})
-
-    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
-        axes = params.dim if isinstance(params.dim, list) else [params.dim]
-        ids.mixed(inputs[0], axes, f"{self.spec.op} divides channels by their common norm")
-        return inputs[0]
 
 
 class LocalResponseNormHandler(ElementwiseHandler):
