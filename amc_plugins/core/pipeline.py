@@ -26,6 +26,7 @@ from amc_plugins.core.objectives import accuracy
 from amc_plugins.core.recipe import DataSection, NetworkSection, Recipe
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
+from amc_plugins.core.search import Evaluation, Search
 from amc_plugins.core.snapshots import load_snapshot, save_snapshot
 from amc_plugins.exporting import atomic_write
 
@@ -133,12 +134,14 @@ class _Runner:
             "detail": detail,
             "profile": _rows(result),
         }
-        if not save_snapshot(network, snapshot):
+        kept = save_snapshot(network, snapshot)
+        if not kept:
             logger.warning("%s cannot be kept for a resumed run: the network has opaque operations", name)
         self.steps.append(entry)
         self.write()
         logger.info("%s: %s MACs%s, %.1f s", name, f"{result.total_macs:,}", _shown(entry["accuracy"]), seconds)
-        return network
+        # The next step starts from what a resumed run would start from.
+        return load_snapshot(snapshot).to(self.recipe.device) if kept else network
 
     def accuracy(self, network: ReconstructedNetwork, part: str) -> float:
         return accuracy(network, self.data.need(part))
@@ -176,27 +179,23 @@ class _Runner:
             )
         else:
             tune = self.recipe.tune
-            evaluate = None
-            if tune.objective == "accuracy":
-
-                def evaluate(candidate: ReconstructedNetwork) -> float:
-                    return self.accuracy(candidate, "validation")
-
             assert section.total is not None
             search = engine.tune(
                 plan,
                 tune.method,
                 total=section.total,
-                evaluate=evaluate,
+                evaluate=tune.objective,
+                data=self.data.need("validation") if tune.objective == "accuracy" else None,
                 evaluations=tune.evaluations,
+                confirm=tune.confirm,
+                workers=tune.workers,
                 seed=self.recipe.seed,
                 folder=self.folder / f"round{number}-search",
                 run=self.run,
                 **tune.settings,
             )
             candidate = search.best.candidate
-            scores = [{"candidate": dict(one.candidate), **one.objectives} for one in search.evaluations]
-            detail["search"] = {"method": tune.method, "objective": tune.objective, "evaluations": scores}
+            detail["search"] = {"method": tune.method, "objective": tune.objective, **_searched(search)}
         result = engine.apply_plan(plan, candidate, refit=section.refit, run=self.run)
         return result.network, {**detail, **_described(result)}
 
@@ -338,6 +337,19 @@ def _described(result: CompressionResult) -> dict[str, Any]:
         for one in result.layers
     ]
     return {"candidate": dict(result.candidate), "removed": result.removed, "layers": layers}
+
+
+def _searched(search: Search) -> dict[str, Any]:
+    def entry(one: Evaluation) -> dict[str, Any]:
+        return {"candidate": dict(one.candidate), **one.objectives}
+
+    return {
+        "evaluations": [entry(one) for one in search.evaluations],
+        "best": dict(search.best.candidate),
+        "baselines": {name: entry(one) for name, one in search.baselines.items()},
+        "confirmed": [entry(one) for one in search.confirmed],
+        "gains": search.gains,
+    }
 
 
 def _rows(result: Profile) -> list[dict[str, Any]]:

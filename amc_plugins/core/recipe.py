@@ -6,12 +6,13 @@ Everything wrong with a recipe is reported at once, each problem with its path i
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from amc_plugins.core.errors import AmcError, RecipeError
 from amc_plugins.core.validation import problem_lines
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "read_recipe", "resolved", "run"]
 
-Reference = Annotated[str, Field(pattern=r"^([\w./~ -]+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*$")]
+
+def _checked_reference(text: str) -> str:
+    if re.fullmatch(r"([\w./~ -]+\.py|[A-Za-z_]\w*(\.\w+)*):[A-Za-z_]\w*", text) is None:
+        raise ValueError("expected `package.module:factory` or `file.py:factory`")
+    return text
+
+
+Reference = Annotated[str, AfterValidator(_checked_reference)]
 """`package.module:factory` or `file.py:factory`, the file relative to the recipe."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Shape = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
@@ -89,6 +97,10 @@ class TuneSection(_Section):
     objective: Literal["divergence", "accuracy"] = Field(
         "divergence", description="of the outputs from the original's on calibration data, or accuracy on the validation data"
     )
+    confirm: Annotated[int, Field(ge=0)] = Field(
+        3, description="so many of the best are scored again on data that is new to the search"
+    )
+    workers: Annotated[int, Field(ge=1)] = Field(1, description="processes that score candidates")
     settings: dict[str, Any] = Field(default_factory=dict)
 
 

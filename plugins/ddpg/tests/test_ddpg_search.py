@@ -81,6 +81,21 @@ def test_warm_up_is_uniform_and_noise_is_truncated_and_decays() -> None:
     assert statistics.mean(spreads[:10]) > 3 * statistics.mean(spreads[-20:])
 
 
+def test_it_starts_from_the_better_allocation() -> None:
+    where = chain_space((9, 12, 9), 0.5, weights=WEIGHTS)
+    one = tuner(where, updates=0)
+    assert len(one.ask(5)) == 2  # where to go from the starts is not known yet
+    for start, score in zip(where.starts, (0.1, 0.7), strict=True):
+        one.tell(start, {"score": score})
+    better = one._walk.again(one._walk.actions_of(where.starts[1]), use_budget=False)
+    policy = [one._agent.act(state) for state in better.states[:-1]]
+    assert policy == pytest.approx(better.actions, abs=0.03)
+    around = [one._walk.actions_of(candidate) for candidate in one.ask(60)]
+    means = [statistics.mean(column) for column in zip(*around, strict=True)]
+    assert means == pytest.approx(better.actions, abs=0.12)
+    assert all(0.03 < statistics.pstdev(column) < 0.25 for column in zip(*around, strict=True))
+
+
 def test_updates_after_each_episode_past_the_warm_up() -> None:
     where = chain_space(weights=WEIGHTS)
     one = tuner(where, hidden=8, warm_up=5, batch=6, updates=None)

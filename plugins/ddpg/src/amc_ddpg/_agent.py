@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from amc_ddpg.plugin import DdpgSettings
 
 __all__ = ["Actor", "Agent", "Critic"]
+
+
+_IMITATION_RATE, _IMITATION_STEPS, _IMITATED = 1e-3, 400, 1e-4
+"""Adam's rate, the most steps, and the mean squared error of an action that is near enough."""
 
 
 class Actor(nn.Module):
@@ -113,6 +117,19 @@ class Agent:
         with torch.no_grad():
             for target, trained in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
                 torch._foreach_lerp_(list(target.parameters()), list(trained.parameters()), self.settings.tau)
+
+    def imitate(self, states: Sequence[tuple[float, ...]], actions: Sequence[float]) -> None:
+        """Fit the actor, and its target, to the actions of one walk."""
+        given, wanted = torch.tensor(states), torch.tensor(actions)[:, None]
+        adam = torch.optim.Adam(self.actor.parameters(), lr=_IMITATION_RATE)
+        for _ in range(_IMITATION_STEPS):
+            loss = F.mse_loss(self.actor(given), wanted)
+            if float(loss.detach()) < _IMITATED:
+                break
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        self.target_actor.load_state_dict(self.actor.state_dict())
 
     # --- state ---
 

@@ -19,8 +19,9 @@ __all__ = ["DdpgTuner"]
 class DdpgTuner(Tuner):
     """One candidate is one episode; its reward is copied to all of its transitions, and the raw actions are remembered.
 
-    The first episodes walk the space's starts, those up to `warm_up` are uniform random, later ones are the policy's actions
-    with noise from a normal distribution truncated to [0, 1], of standard deviation `sigma * sigma_decay^(episode - warm_up)`.
+    The first episodes walk the space's starts; then the actor is fitted to the better one. Later episodes are the policy's
+    actions with noise from a normal distribution truncated to [0, 1], of standard deviation `sigma` up to `warm_up` and
+    `sigma * sigma_decay^(episode - warm_up)` after it; without starts those up to `warm_up` are uniform random (the paper).
     After each episode past the warm-up the agent takes as many updates as there are variables. Episodes asked for at once share
     a policy.
     """
@@ -35,6 +36,13 @@ class DdpgTuner(Tuner):
         starts = dict.fromkeys(space.starts) if settings.from_allocations else {}
         self._waiting: list[Walked] = [self._walk.again(self._walk.actions_of(one), use_budget=False) for one in starts]
         """Episodes to ask for before new ones."""
+        self._starts = len(self._waiting)
+        """Starts that are not told yet."""
+        self._lead: tuple[float, list[float]] | None = None
+        """Reward and actions of the best start."""
+        self._warm_up = settings.warm_up or (40 if starts else 100)
+        self._sigma = settings.sigma or (0.1 if starts else 0.5)
+        self._decay = settings.sigma_decay or (0.99 if starts else 0.95)
         self._open: list[Walked] = []
         """Asked, not told."""
         self._told = 0
@@ -42,15 +50,17 @@ class DdpgTuner(Tuner):
     def ask(self, n: int = 1) -> list[Candidate]:
         given = []
         for _ in range(n):
+            if not self._waiting and self._starts:  # where to go from the starts is not known yet
+                break
             episode = self._waiting.pop(0) if self._waiting else self._explored(self._told + len(self._open))
             self._open.append(episode)
             given.append(episode.candidate)
         return given
 
     def _explored(self, episode: int) -> Walked:
-        if episode < self.settings.warm_up:
+        if self._lead is None and episode < self._warm_up:
             return self._walk.run(lambda index, state: self._random.random())
-        sigma = self.settings.sigma * self.settings.sigma_decay ** (episode - self.settings.warm_up)
+        sigma = self._sigma * self._decay ** max(0, episode - self._warm_up)
         return self._walk.run(lambda index, state: self._noisy(self._agent.act(state), sigma))
 
     def _noisy(self, mean: float, sigma: float) -> float:
@@ -73,10 +83,20 @@ class DdpgTuner(Tuner):
             after = episode.states[index + 1]
             self._agent.remember(episode.states[index], action, reward, after, end=index == last)
         self._told += 1
-        if self._told > self.settings.warm_up:
+        if self._starts:
+            self._start_told(episode, reward)
+        if self._told > self._warm_up:
             updates = self.settings.updates if self.settings.updates is not None else len(episode.actions)
             for _ in range(updates):
                 self._agent.update()
+
+    def _start_told(self, episode: Walked, reward: float) -> None:
+        self._starts -= 1
+        if self._lead is None or reward > self._lead[0]:
+            self._lead = reward, list(episode.actions)
+        if not self._starts:
+            walked = self._walk.again(self._lead[1], use_budget=False)
+            self._agent.imitate(walked.states[:-1], walked.actions)
 
     def merit(self, objectives: Mapping[str, float]) -> float:
         """The reward (section 3.3 of the paper)."""
@@ -96,6 +116,8 @@ class DdpgTuner(Tuner):
             "random": [version, list(numbers), spare],
             "waiting": [[list(one.actions), one.used] for one in [*self._open, *self._waiting]],
             "told": self._told,
+            "starts": self._starts,
+            "lead": self._lead,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -105,3 +127,5 @@ class DdpgTuner(Tuner):
         self._waiting = [self._walk.again(actions, use_budget=used) for actions, used in state["waiting"]]
         self._open = []
         self._told = int(state["told"])
+        self._starts = int(state["starts"])
+        self._lead = None if state["lead"] is None else (float(state["lead"][0]), list(state["lead"][1]))

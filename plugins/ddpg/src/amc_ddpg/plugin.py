@@ -13,7 +13,9 @@ __all__ = ["DdpgSettings"]
 
 
 class DdpgSettings(Settings):
-    """Settings of `ddpg`; the defaults are those of He et al., ECCV 2018, and of its released code."""
+    """Settings of `ddpg`. The defaults are those of He et al., ECCV 2018, and of its released code, where the search does not
+    start from the plan's allocations.
+    """
 
     reward: Literal["accuracy", "error_log_macs"] = Field(
         "accuracy",
@@ -21,9 +23,25 @@ class DdpgSettings(Settings):
         "can be removed without loss",
     )
     ceiling: float = Field(1.0, description="`error_log_macs`: the score of a network without error, 1 for accuracy")
-    warm_up: int = Field(100, ge=1, description="episodes of uniform random actions before the agent learns and acts")
-    sigma: float = Field(0.5, gt=0.0, description="standard deviation of the truncated normal noise after the warm-up")
-    sigma_decay: float = Field(0.95, gt=0.0, le=1.0, description="its factor from episode to episode")
+    from_allocations: bool = Field(
+        True,
+        description="walk the plan's own allocations first, fit the actor to the better one and explore around it; else the "
+        "warm-up is uniform random (the paper)",
+    )
+    warm_up: int | None = Field(
+        None, ge=1, description="episodes before the agent learns; default 100 (the paper), 40 from an allocation"
+    )
+    sigma: float | None = Field(
+        None,
+        gt=0.0,
+        description="standard deviation of the truncated normal noise; default 0.5 (the paper), 0.1 from an allocation",
+    )
+    sigma_decay: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="its factor per episode after the warm-up; default 0.95 (the paper), 0.99 from an allocation",
+    )
     hidden: int = Field(300, ge=1, description="width of the two hidden layers of actor and critic")
     actor_rate: float = Field(1e-4, gt=0.0, description="learning rate of the actor (Adam)")
     critic_rate: float = Field(1e-3, gt=0.0, description="learning rate of the critic (Adam)")
@@ -33,7 +51,6 @@ class DdpgSettings(Settings):
     replay: int = Field(2000, ge=1, description="transitions that are remembered, the latest")
     updates: int | None = Field(None, ge=0, description="updates after an episode; default: one per variable")
     baseline_rate: float = Field(0.5, gt=0.0, le=1.0, description="step of the moving average that is taken off the rewards")
-    from_allocations: bool = Field(True, description="the first episodes walk the plan's own allocations")
     use_budget: bool = Field(
         True, description="raise actions that would leave MACs of the budget unused even with all later layers whole"
     )

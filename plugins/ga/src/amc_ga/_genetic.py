@@ -43,7 +43,7 @@ class GeneticTuner(Tuner):
         self._numbers = np.random.default_rng(seed)
         self._fitness = fitness_class(settings.objectives)
         self._least = float(space.macs({variable.name: min(variable.choices) for variable in space.variables}))
-        self._probability = settings.mutation or 1.0 / len(space.variables)
+        self._probability = settings.mutation or max(0.2, 1.0 / len(space.variables))
         self._survivors: list[Genome] = []
         self._brood: list[Candidate] = []
         """The children of this generation, in the order in which they are asked for."""

@@ -15,15 +15,15 @@ __all__ = ["GeneticSettings"]
 class GeneticSettings(Settings):
     """Settings of `ga`."""
 
-    population: int = Field(20, ge=4, description="candidates that survive a generation (mu), and children of one (lambda)")
+    population: int = Field(12, ge=4, description="candidates that survive a generation (mu), and children of one (lambda)")
     crossover: float = Field(0.9, ge=0.0, le=1.0, description="probability that a pair of children is crossed")
     crossover_eta: float = Field(
         15.0, gt=0.0, description="crowding degree of crossover: higher keeps children nearer to parents"
     )
     mutation: float | None = Field(
-        None, gt=0.0, le=1.0, description="probability that a gene mutates; default 1 / number of variables"
+        None, gt=0.0, le=1.0, description="probability that a gene mutates; default 0.2, and at least 1 / number of variables"
     )
-    mutation_eta: float = Field(20.0, gt=0.0, description="crowding degree of the mutation: higher makes smaller steps")
+    mutation_eta: float = Field(8.0, gt=0.0, description="crowding degree of the mutation: higher makes smaller steps")
     from_allocations: bool = Field(True, description="begin with the plan's own allocations and variations of them")
     objectives: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("score",),
