@@ -1,9 +1,9 @@
-"""The Fisher information of layers' responses: which errors of a response reach the outputs, from backward passes only.
+"""The Fisher information of layers' responses: which errors of a response reach the outputs, from one backward pass.
 
-With g the gradient of `log p(label)` with respect to a layer's response at one position, labels drawn from the network's own
-softmax, `D = E[g g^T]` is the metric in which a small error e of the response changes the outputs: the expected KL divergence
-is `e^T D e / 2` (K-FAC's output factor: Martens and Grosse, ICML 2015, section 3). Other outputs take random projections in
-place of log-probabilities: the Gauss-Newton metric of the squared error.
+With J the Jacobian of the logits by a layer's response at one position, `D = E[J^T (diag(p) - p p^T) J]` is the metric in which
+a small error e of the response changes the outputs: the expected KL divergence is `e^T D e / 2` (Martens and Grosse, ICML 2015,
+section 2; their labels drawn from the softmax p have the same mean and far more variance than the random signs used here, where
+a network is sure of most samples). Other outputs take their squared error in place of the divergence.
 """
 
 from __future__ import annotations
@@ -60,11 +60,12 @@ def output_metrics(
 
 
 def _score(output: Tensor, generator: torch.Generator) -> Tensor:
-    """What is differentiated: the log-probability of a label drawn from the softmax, or a random projection."""
+    """A random projection of an output whose gradient g has the metric as `E[g g^T]`: signs times a root of the curvature."""
+    signs = (torch.randint(0, 2, output.shape, generator=generator) * 2 - 1).to(output.device, torch.float64)
     if output.dim() == 2 and output.shape[1] > 1:
-        logs = output.double().log_softmax(1)
-        drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(output.device)
-        return logs.gather(1, drawn).sum()
-    signs = torch.randint(0, 2, output.shape, generator=generator).to(output) * 2 - 1
-    spread = output.detach().double().std().clamp_min(1e-12)
-    return (signs * output).double().sum() / spread
+        p = output.detach().double().softmax(1)
+        rooted = p.sqrt() * signs
+        direction = rooted - p * rooted.sum(1, keepdim=True)
+    else:
+        direction = signs / output.detach().double().std().clamp_min(1e-12)
+    return (direction * output.double()).sum()

@@ -28,7 +28,7 @@ _FISHER_SAMPLES, _FISHER_SAMPLES_LARGE = 512, 128
 _LARGE = 200_000_000
 """MACs of one sample above which fewer samples do: such networks have maps of many positions."""
 _PLAIN_SHARE = 0.1
-"""Of the plain metric in the Fisher metric: directions that the sampled labels never ask about are not free."""
+"""Of the plain metric in the Fisher metric: directions that the samples never ask about are not free."""
 _SPATIAL_CHOICES = 24
 """Spatial fits do not share factors between ranks: each choice costs a fit."""
 
