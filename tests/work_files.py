@@ -128,7 +128,7 @@ def write_files(folder: Path) -> Path:
         network = trained_form(4)
         pixels, labels = images("train")
         batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pixels, labels), 64)
-        fit(network, batches, epochs=6)
+        fit(network, batches, epochs=12)
     torch.save(network.state_dict(), folder / "net.pt")
     amc.capture(network, torch.zeros(1, 1, 8, 8)).save(pkl=folder / "net.pkl")
     return folder

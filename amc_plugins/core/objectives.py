@@ -70,7 +70,7 @@ def accuracy(network: nn.Module, batches: Iterable[Any]) -> float:
     """
     device = next((one.device for one in network.state_dict().values()), torch.device("cpu"))
     right, count = 0, 0
-    with torch.no_grad(), evaluating(network):
+    with torch.no_grad(), evaluating(network), torch.random.fork_rng(devices=[]):  # a DataLoader draws a seed for each pass
         for inputs, labels in batches:
             scores = network(*(one.to(device) for one in (inputs if isinstance(inputs, tuple | list) else (inputs,))))
             if not isinstance(scores, Tensor) or scores.dim() != 2 or labels.dim() != 1:

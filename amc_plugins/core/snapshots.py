@@ -34,5 +34,5 @@ def load_snapshot(path: Path) -> ReconstructedNetwork:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
         return rebuild(Document.from_json(held["document"]), held["tensors"])
-    except (RuntimeError, KeyError, EOFError, TypeError, UnpicklingError) as error:
+    except (RuntimeError, OSError, KeyError, EOFError, TypeError, UnpicklingError) as error:
         raise DocumentError(f"`{path}` is damaged: {error}", hint="delete it; the step will be done again") from error

@@ -62,7 +62,7 @@ def _sentence(one: ErrorDetails, model: type[BaseModel] | None) -> str:
     if kind == "missing":
         return "missing, and it has no default"
     message = one["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if kind in ("value_error", "assertion_error") and not one["loc"]:
+    if kind in ("value_error", "assertion_error") and (not one["loc"] or isinstance(one["input"], Mapping)):
         return message  # a check over several fields: the input is the whole mapping, which says nothing
     return f"{message[:1].lower()}{message[1:]} (given {_short(one['input'])})"
 

@@ -149,7 +149,8 @@ class Demo:
         return seconds
 
     def _captured(self, seconds: float) -> DemoResult:
-        model = small_resnet(recipes.size(self.quick)[0]).eval()
+        with torch.random.fork_rng(devices=[]):  # making it draws weights
+            model = small_resnet(recipes.size(self.quick)[0]).eval()
         model.load_state_dict(torch.load(self.folder / WEIGHTS, weights_only=True))
         network = amc.capture(model, data.images("test")[0][:1])
         groups = amc.channel_groups(network)
