@@ -237,3 +237,28 @@ def test_numbers_of_channels_that_leave_the_graph_pin_them() -> None:
     groups = {group.name: group.pinned for group in channel_map(network).groups}
     assert groups["b"] == ("an output of the network",)
     assert_masked_equals_shrunk(network, torch.randn(2, 3, 4, 4))
+
+
+class ClassToken(nn.Module):
+    """A token of its own beside the pixels, and position embeddings: channels stay channels, tokens are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 6, 2, 2)
+        self.token = nn.Parameter(torch.rand(1, 1, 6))
+        self.position = nn.Parameter(torch.rand(1, 10, 6))
+        self.mix = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
+        return self.head((x + self.mix(x))[:, 0])
+
+
+def test_a_class_token_leaves_the_channels_apart() -> None:
+    network = capture(ClassToken().eval(), torch.rand(2, 3, 6, 6))
+    group = channel_map(network).group("patches")
+    assert len(group) == 6 and not group.pinned and group.producers == ("patches", "mix")
+    smaller = assert_masked_equals_shrunk(network, torch.randn(2, 3, 6, 6))
+    assert smaller.layer("position").value.shape == (1, 10, 3)
