@@ -196,3 +196,28 @@ def test_no_random_state_is_left_by_the_demos_training(tmp_path: Path, monkeypat
     result = demo.run()
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
     assert result.profile.total_macs == amc.profile(amc.load(tmp_path / "it" / "trained.pkl")).total_macs
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_on_a_terminal_each_step_is_said_once(here: Path) -> None:
+    import pty
+
+    path = recipe(here)
+    reader, writer = pty.openpty()
+    command = [sys.executable, "-m", "amc_plugins", "run", str(path), "--set", "report=false"]
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "AMC_NO_PROGRESS")}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=writer, cwd=here, env={**kept, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
+    )
+    os.close(writer)
+    shown = b""
+    try:
+        while chunk := os.read(reader, 65536):
+            shown += chunk
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(reader)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and out.startswith(b"STEP")
+    assert shown.count(b"round1-train: ") == 1 and shown.count(b"round1-compress: ") == 1
+    assert b"epochs" in shown  # the trainer's own bar

@@ -80,17 +80,21 @@ def step_lines(json: bool = False) -> Iterator[None]:
         yield
         return
     handler = _Notes()
-    before = logger.level
+    before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING:  # warnings reach the terminal anyway
+        if record.levelno < logging.WARNING:
             render.note(record.getMessage())
+        else:
+            logging.getLogger().handle(record)
