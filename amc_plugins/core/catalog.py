@@ -24,7 +24,7 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
     },
     "amc-op-attention": {"layer_handlers": "addmm attention einsum matmul multihead_attention"},
     "amc-op-conv": {"layer_handlers": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"},
-    "amc-op-creation": {"layer_handlers": "arange eye full full_like linspace meshgrid one_hot tril triu"},
+    "amc-op-creation": {"layer_handlers": "arange eye full full_like linspace meshgrid one_hot tensor tril triu"},
     "amc-op-linear": {"layer_handlers": "embedding linear"},
     "amc-op-norm": {
         "layer_handlers": "batchnorm1d batchnorm2d batchnorm3d group_norm instance_norm layer_norm local_response_norm"
