@@ -67,6 +67,8 @@ def captured(function: Callable[[Tensor], Any]) -> ReconstructedNetwork:
         (lambda x: torch.arange(0.5, x.shape[3], 2), "vn.arange", {"start": 0.5, "step": 2, "dtype": "float32"}),
         (lambda x: torch.linspace(-1, 1, x.shape[3]), "vn.linspace", {"start": -1, "end": 1, "dtype": "float32"}),
         (lambda x: torch.linspace(0, x.shape[2] - 1, steps=4, dtype=torch.float64), "vn.linspace", {"steps": 4}),
+        (lambda x: torch.tensor([x.shape[3], x.shape[2] - 1]), "vn.tensor", {"dtype": "int64"}),
+        (lambda x: torch.tensor([[x.shape[3], 0.5]], device=x.device), "vn.tensor", {"dtype": "float32"}),
         (lambda x: torch.eye(x.shape[2]), "vn.eye", {"dtype": "float32"}),
         (lambda x: torch.eye(x.shape[2], m=3, dtype=torch.int64), "vn.eye", {"m": 3, "dtype": "int64"}),
         (lambda x: torch.meshgrid(x[0, 0, 0], x[0, 0, :, 0], indexing="ij"), "vn.meshgrid", {"indexing": "ij"}),

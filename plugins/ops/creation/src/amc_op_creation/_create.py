@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from amc_op_creation import _modules
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Ref, Shape
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Ref, Shape, plain
 
-__all__ = ["ArangeHandler", "EyeHandler", "FullHandler", "FullLikeHandler", "LinspaceHandler"]
+__all__ = ["ArangeHandler", "EyeHandler", "FullHandler", "FullLikeHandler", "LinspaceHandler", "NumbersHandler"]
 
 Number = Ref | int | float
 _UNUSED = {"device": None, "layout": None, "requires_grad": False, "pin_memory": False, "memory_format": None, "out": None}
@@ -57,6 +57,13 @@ class EyeParams(Params):
 
     n: Int
     m: Int
+    dtype: str
+
+
+class NumbersParams(Params):
+    """A number, or lists of numbers at any depth."""
+
+    data: Any
     dtype: str
 
 
@@ -176,6 +183,30 @@ class EyeHandler(_MadeHandler):
         if set(bound) != {"n", "m"} or not all(isinstance(one, Int) for one in bound.values()):
             raise Declined(f"{call.target} with {bound}")
         return _modules.Eye(**bound, dtype=dtype)
+
+
+class NumbersHandler(_MadeHandler):
+    """`torch.tensor` of computed numbers."""
+
+    Params = NumbersParams
+    module_class = _modules.Numbers
+
+    def module(self, call: Call) -> nn.Module:
+        kwargs = dict(call.kwargs)
+        dtype = _dtype(call, kwargs)
+        if len(call.args) != 1 or kwargs or call.values():
+            raise Declined(f"{call.target} of tensors")
+        data = plain(call.args[0])
+        numbers = _numbers(data)
+        if not all(isinstance(one, Number) for one in numbers):
+            raise Declined(f"{call.target} of {data!r}")
+        if dtype is None:
+            dtype = torch.get_default_dtype() if any(isinstance(one, float) for one in numbers) else torch.int64
+        return _modules.Numbers(data, dtype)
+
+
+def _numbers(data: Any) -> list[Any]:
+    return [one for item in data for one in _numbers(item)] if isinstance(data, list) else [data]
 
 
 def _dtype(call: Call, kwargs: dict[str, Any]) -> torch.dtype | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Arange", "Eye", "Full", "FullLike", "Linspace", "Meshgrid", "OneHot", "Triangle"]
+__all__ = ["Arange", "Eye", "Full", "FullLike", "Linspace", "Meshgrid", "Numbers", "OneHot", "Triangle"]
 
 
 class _Made(nn.Module):
@@ -114,6 +114,20 @@ class Eye(_Made):
 
     def extra_repr(self) -> str:
         return f"n={self.n}, m={self.m}, dtype={self.dtype}"
+
+
+class Numbers(_Made):
+    """`torch.tensor(data)` of (nested lists of) numbers."""
+
+    def __init__(self, data: Any, dtype: torch.dtype) -> None:
+        super().__init__(dtype)
+        self.data = data
+
+    def forward(self, *, data: Any = None) -> Tensor:
+        return torch.tensor(self.data if data is None else data, dtype=self.kind.dtype, device=self.kind.device)
+
+    def extra_repr(self) -> str:
+        return f"data={self.data}, dtype={self.dtype}"
 
 
 class Meshgrid(nn.Module):

@@ -17,6 +17,7 @@ _HANDLERS = {
     ),
     "arange": ("_create:ArangeHandler", "numbers in equal steps", "arange", ""),
     "linspace": ("_create:LinspaceHandler", "a number of equal steps between two numbers", "linspace", ""),
+    "tensor": ("_create:NumbersHandler", "computed numbers", "tensor as_tensor", ""),
     "eye": ("_create:EyeHandler", "ones on a diagonal", "eye", ""),
     "meshgrid": ("_derive:MeshgridHandler", "grids of coordinates", "meshgrid functional.meshgrid", ""),
     "tril": ("_derive:TriangleHandler", "a lower triangle", "tril", "tril tril_"),

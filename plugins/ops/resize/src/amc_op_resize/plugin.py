@@ -69,7 +69,7 @@ _HANDLERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "amc_op_resize.ChannelShuffle",
             "torch.nn.functional.channel_shuffle",
             "torch.channel_shuffle",
-            "torch.native_channel_shuffle",
+            "torch.nn.functional.native_channel_shuffle",
         ),
     ),
     "pad": (

@@ -37,8 +37,8 @@ class SetItemHandler(LayerHandler):
         bound = call.bind("self", "index", "value")
         given, value = bound["index"], bound["value"]
         index, values, positions = parsed(call, given if isinstance(given, tuple) else (given,))
-        if "None" in index:
-            raise Declined(f"{call.target} with None in the index")
+        if "None" in index or "$" in index:
+            raise Declined(f"{call.target} with None or computed places in the index")
         if isinstance(value, Value):
             return _modules.TensorSetItem(index, values, positions)
         if not isinstance(value, bool | int | float):

@@ -223,7 +223,7 @@ class TensorSlice(_ShapeOp):
 
     Args:
         index: one text per item: `#` for an int, `#:#:#` for a slice (parts may be missing: `:`, `#:`, `::#`), `...`, `None`,
-            `[3]` for a list of three positions, `@` for a tensor of positions.
+            `[3]` for a list of three positions, `@` for a tensor of positions, `$` for the next further tensor of the call.
         values: the ints in the places of `#` and of lists, in order.
         positions: the int64 tensors in the places of `@`, in order.
     """
@@ -241,8 +241,8 @@ class TensorSlice(_ShapeOp):
     def positions(self) -> list[Tensor]:
         return list(self.buffers())
 
-    def forward(self, x: Tensor, *, values: Any = None) -> Tensor:
-        return x[built_index(self.index, self.values if values is None else values, self.positions)]
+    def forward(self, x: Tensor, *computed: Tensor, values: Any = None) -> Tensor:
+        return x[built_index(self.index, self.values if values is None else values, self.positions, computed)]
 
 
 class TensorSetItem(TensorSlice):
@@ -256,7 +256,7 @@ class TensorSetItem(TensorSlice):
         super().__init__(index, values, positions)
         self.number = number
 
-    def forward(self, x: Tensor, value: Tensor | None = None, *, values: Any = None) -> Tensor:
+    def forward(self, x: Tensor, value: Tensor | None = None, *, values: Any = None) -> Tensor:  # type: ignore[override]
         index = built_index(self.index, self.values if values is None else values, self.positions)
         return written(x, index, self.number if value is None else value)
 
@@ -351,11 +351,17 @@ def written(x: Tensor, index: Any, value: Any) -> Tensor:
     return copied
 
 
-def built_index(index: Sequence[str], values: Sequence[Any], positions: Sequence[Any] = ()) -> tuple[Any, ...]:
-    """The Python index that `index`, `values` and `positions` of a `TensorSlice` describe."""
+def built_index(
+    index: Sequence[str], values: Sequence[Any], positions: Sequence[Any] = (), computed: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """The Python index that `index`, `values` and `positions` of a `TensorSlice`, and further tensors, describe."""
     items: list[Any] = []
     place = taken = 0
+    further = iter(computed)
     for item in index:
+        if item == "$":
+            items.append(next(further))
+            continue
         if item == "@":
             items.append(positions[taken])
             taken += 1

@@ -47,7 +47,8 @@ class _Cut:
 class SliceHandler(LayerHandler):
     """What is taken of the channels keeps its identity, in any order and step; a single channel taken out is pinned.
 
-    Indices that the network computes are declined, and so are several lists or tensors in one index.
+    Places that the network computes leave apart what differs along other axes. Masks that it computes are declined, and so are
+    several lists or tensors in one index.
     """
 
     Params = SliceParams
@@ -64,7 +65,7 @@ class SliceHandler(LayerHandler):
             bound = call.bind("input", "dim", "start", "length")
             return _indexed(call, _on_axis(call, bound, _narrow(call, bound["start"], bound["length"])))
         bound = call.bind("input", "dim", "index")
-        if method == "index_select" and not isinstance(bound["index"], Value):
+        if method == "index_select" and (not isinstance(bound["index"], Value) or call.values()[0] is bound["index"]):
             raise Declined(f"{call.target} with {bound['index']!r} for `index`")
         return _indexed(call, _on_axis(call, bound, bound["index"]))
 
@@ -73,7 +74,9 @@ class SliceHandler(LayerHandler):
         return _modules.TensorSlice(params.index, params.values, positions)
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
-        (given,), (shape,) = inputs, ids.output_shapes
+        (given, *computed), (shape,) = inputs, ids.output_shapes
+        for one in computed:
+            ids.pin(one, f"{self.spec.op} takes what is at them")
         sizes = tuple(given.shape)
         small = [1] * len(shape)
         cuts = {cut.axis: cut for cut in _cuts(params.index, params.values, sizes, shape)}
@@ -98,7 +101,7 @@ class SliceHandler(LayerHandler):
         return given.reshape(small).expand(shape) if given.numel() else given.reshape(shape)
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
-        (before,), (after,) = inputs, outputs
+        before, after = inputs[0], outputs[0]
         given: Any = module
         index: list[str] = list(given.index)
         items = _grouped(index, given.values)
@@ -142,6 +145,8 @@ def parsed(call: Call, given: Sequence[Any]) -> tuple[list[str], list[Any], list
     for item in given:
         if item is Ellipsis or item is None:
             index.append("..." if item is Ellipsis else "None")
+        elif isinstance(item, Value) and item.constant is None and item.dtype in (torch.int32, torch.int64):
+            index.append("$")
         elif isinstance(item, Value | list | tuple | range):
             positions = _positions_of(call, item)
             if positions.dim() == 0:
@@ -161,7 +166,7 @@ def parsed(call: Call, given: Sequence[Any]) -> tuple[list[str], list[Any], list
             texts = ["" if part is None else "#" for part in parts]
             index.append(":".join(texts[:2]) + (f":{texts[2]}" if texts[2] else "") if isinstance(item, slice) else "#")
             values.extend(part for part in parts if part is not None)
-    several = [item for item in index if item == "@" or item.startswith("[")]
+    several = [item for item in index if item in ("@", "$") or item.startswith("[")]
     if len(several) > 1 or (several and "#" in index):
         raise Declined(f"{call.target} with several positions that are broadcast against each other")
     return index, values, tensors
@@ -204,7 +209,7 @@ def _cuts(index: Sequence[str], values: Any, shape: Shape, result: Shape) -> lis
 
     Axes that the index does not reach are taken whole.
     """
-    items = _modules.built_index(index, values, ["@"] * index.count("@"))
+    items = _modules.built_index(index, values, ["@"] * index.count("@"), ["@"] * index.count("$"))
     used = sum(item is not None and item is not Ellipsis for item in items)
     wide = len(result) - (len(shape) - sum(isinstance(item, int | Ref) for item in items) + items.count(None)) + 1
     cuts = []
