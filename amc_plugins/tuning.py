@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_plugins.compression import Candidate, Plan, Variable
 from amc_plugins.core.allocation import repair
+from amc_plugins.core.budgets import cost_of, starts_of
 from amc_plugins.core.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ STARTS = ("allocation", "uniform")
 class Space:
     """The ordered variables of a plan, their exact costs and the budget.
 
-    `budget` is in MACs of one sample; every candidate handed to `Tuner.tell` fits it.
+    `budget` is in MACs of one sample (of parameters in a search with that budget, and `macs` counts them then); every candidate
+    handed to `Tuner.tell` fits it.
     """
 
     variables: tuple[Variable, ...]
@@ -34,12 +36,16 @@ class Space:
     """Candidates worth scoring first: the plan's own allocation by error curves, and one ratio for all."""
 
     @classmethod
-    def of(cls, plan: Plan, total: float) -> Space:
-        """The space of a plan whose candidates must remove at least the share `total` of the MACs.
+    def of(cls, plan: Plan, total: float, budget: str = "macs") -> Space:
+        """The space of a plan whose candidates must remove at least the share `total` of the MACs, or of the parameters.
 
         Raises:
             BudgetError: the plan cannot reach `total`.
+            SettingsError: nothing like `budget` can be counted.
         """
+        if budget != "macs":
+            cost = cost_of(plan, budget)
+            return cls(tuple(plan.variables), cost, (1.0 - total) * cost(plan.full), starts_of(plan, cost, total))
         starts = (plan.candidate(total=total), plan.candidate(total=total, allocation="uniform"))
         return cls(tuple(plan.variables), plan.macs, (1.0 - total) * plan.macs(plan.full), starts)
 

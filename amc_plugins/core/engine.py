@@ -123,6 +123,7 @@ def tune(
     tuner: str,
     *,
     total: float,
+    budget: Literal["macs", "parameters"] = "macs",
     evaluate: Score | Literal["divergence", "accuracy"] | None = None,
     data: Iterable[Any] | None = None,
     samples: int = SAMPLES,
@@ -142,6 +143,7 @@ def tune(
         plan: from `prepare`.
         tuner: the plugin's name, see `amc plugins list --kind tuners`.
         total: share of the MACs to remove; every candidate removes at least that.
+        budget: what `total` is a share of, `macs` or `parameters`.
         evaluate: what to maximise. `divergence` (default): minus the divergence of the outputs from the original's; needs no
             labels and ranks candidates best. `accuracy`: on labelled `data`. Or a function of a network that gives a number, or
             numbers by name with `score` among them (others are costs that a tuner may minimise, say a latency).
@@ -172,6 +174,7 @@ def tune(
         target,
         validated,
         total=total,
+        budget=budget,
         objective=Objective.of(plan, evaluate, data, samples, confirm, confirm_on, seed),
         evaluations=evaluations,
         seed=seed,

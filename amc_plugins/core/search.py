@@ -54,6 +54,7 @@ class Search:
     plan: Plan
     tuner: str
     total: float
+    """The share removed of what the budget counts."""
     evaluations: list[Evaluation] = field(default_factory=list)
     """In the order in which the tuner asked; each candidate once."""
     objective: str = "divergence"
@@ -130,6 +131,7 @@ def search(
     settings: Settings,
     *,
     total: float,
+    budget: str,
     objective: Objective,
     evaluations: int,
     seed: int,
@@ -143,13 +145,16 @@ def search(
     for argument, value in (("evaluations", evaluations), ("workers", workers)):
         if value < 1:
             raise SettingsError(f"`{argument}` must be at least 1; given was {value}")
-    space = Space.of(plan, total)
+    space = Space.of(plan, total, budget)
     tuner = tuner_class(settings, space, seed)
     found = Search(plan, name, total, objective=objective.name, merit=tuner.merit)
     with ExitStack() as stack:
         store: EvaluationStore | None = None
         if folder is not None:
-            identity = _identity(plan, name, settings, total, objective, seed)
+            identity = {
+                **_identity(plan, name, settings, total, objective, seed),
+                "budget": budget,
+            }
             store = stack.enter_context(EvaluationStore(Path(folder) / "evaluations.sqlite", identity))
         judge = Judge(plan, objective.score)
         pool = stack.enter_context(Workers(judge, workers, folder)) if workers > 1 else None
