@@ -49,11 +49,12 @@ def main() -> int:
     parser.add_argument("--method", default="pruning", help="the compressor")
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--samples", type=int, default=256, help="images that a candidate is scored on")
+    parser.add_argument("--nice", type=int, default=19, help="how much this gives way to other processes")
     parser.add_argument("--again", action="store_true", help="measure the cells asked for again, plans too")
     parser.add_argument("--only-report", action="store_true", help="measure nothing, write the table of what there is")
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder of the table")
     asked = parser.parse_args()
-    os.nice(19)
+    os.nice(asked.nice)
     torch.set_num_threads(1)
     bench = _Bench(asked.method, asked.evaluations, asked.samples)
     if asked.again and not asked.only_report:
