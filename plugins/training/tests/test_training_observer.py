@@ -1,39 +1,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pluggy
 import pytest
 from amc_training import BaseTrainer
 from amc_training._tensorboard import TensorboardObserver
 from amc_training.plugin import TensorboardSettings
 from tensorboardX import SummaryWriter
 
-from amc_plugins.core import hookspecs  # the specifications that a run calls; not part of the plugin
-
-
-def hooks(observer: TensorboardObserver) -> Any:
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(observer)
-    manager.check_pending()  # no hook is misspelt
-    return manager.hook
+from amc_plugins.training import Run
 
 
 def test_a_run_is_written_and_readable(tmp_path: Path, read_scalars: Any) -> None:
-    run = SimpleNamespace(folder=tmp_path)
-    hook = hooks(TensorboardObserver(TensorboardSettings(folder="events")))
-    hook.amc_run_started(run=run)
-    hook.amc_layer_compressed(run=run, layer="layer1.0.conv1", error=0.125, macs=4096)
-    hook.amc_layer_compressed(run=run, layer="layer1.0.conv1", error=0.25, macs=2048)
-    hook.amc_candidate_scored(run=run, candidate={"a": 3}, objectives={"score": 0.5, "macs": 10})
-    hook.amc_candidate_scored(run=run, candidate={"a": 4}, objectives={"score": 0.75})
-    for first in (1.0, 2.0):  # two trainings in one run
-        for epoch in (1, 2):
-            hook.amc_epoch_ended(run=run, epoch=epoch, metrics={"train/total_loss": first / epoch, "learning_rate": 0.5})
-    hook.amc_run_ended(run=run, error=None)
+    observer = TensorboardObserver(TensorboardSettings(folder="events"))
+    with Run("a run", tmp_path, [observer]) as run:
+        run.layer_compressed("layer1.0.conv1", error=0.125, macs=4096)
+        run.layer_compressed("layer1.0.conv1", error=0.25, macs=2048)
+        run.candidate_scored({"a": 3}, {"score": 0.5, "macs": 10})
+        run.candidate_scored({"a": 4}, {"score": 0.75})
+        for first in (1.0, 2.0):  # two trainings in one run
+            for epoch in (1, 2):
+                run.epoch_ended(epoch, {"train/total_loss": first / epoch, "learning_rate": 0.5})
     assert read_scalars(tmp_path / "events") == {
         "layer_error/layer1.0.conv1": [(1, 0.125), (2, 0.25)],
         "layer_macs/layer1.0.conv1": [(1, 4096), (2, 2048)],
@@ -51,10 +39,9 @@ def test_a_run_without_a_folder_writes_only_to_an_absolute_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for settings in (None, TensorboardSettings(folder=str(tmp_path / "absolute"))):
-        hook = hooks(TensorboardObserver(settings))
-        hook.amc_run_started(run=SimpleNamespace(folder=None))
-        hook.amc_epoch_ended(run=None, epoch=1, metrics={"val/accuracy": 0.5})
-        hook.amc_run_ended(run=None, error=ValueError())
+        with pytest.raises(ValueError, match="the run's own"), Run("a run", None, [TensorboardObserver(settings)]) as run:
+            run.epoch_ended(1, {"val/accuracy": 0.5})
+            raise ValueError("the run's own")
     assert [path.name for path in tmp_path.iterdir()] == ["absolute"]
     assert read_scalars(tmp_path / "absolute") == {"val/accuracy": [(1, 0.5)]}
 
