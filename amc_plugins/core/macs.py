@@ -79,8 +79,9 @@ class Profile:
 def profile(network: ReconstructedNetwork, *inputs: Any) -> Profile:
     """MACs, parameters and activation sizes per node, for inputs of these shapes (default: the captured shapes, one sample).
 
-    Convolutions, transposed convolutions and linear layers count one MAC per multiplication by a weight, half of what
-    `torch.utils.flop_counter` counts; everything else counts none. Nothing is computed: layers run on the meta device.
+    Convolutions, transposed convolutions, linear layers, products of matrices and attention count one MAC per multiplication
+    that is added up, half of what `torch.utils.flop_counter` counts; everything else counts none. Nothing is
+    computed: layers run on the meta device.
     """
     found = shapes(network, *inputs)
     rows = []
