@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from amc_pruning._install import finish, install, settle
 from amc_pruning._refit import refit as refit_network
 from amc_pruning._rotation import Rotation, rotated, unrotated
 from amc_pruning._sampler import PruningSampler
+from amc_pruning._steps import go_on, step_counts
 
 if TYPE_CHECKING:
     from amc_plugins.graph import ChannelMap, ReconstructedNetwork
@@ -74,13 +75,19 @@ class PruningPlan(Plan):
     cost: CandidateCost
     _solved: dict[tuple[str, tuple[int, ...]], Fitted] = field(default_factory=dict)
     _by_name: dict[str, Variable] = field(default_factory=dict)
+    readers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Per consumer: the variables that it reads."""
     _norms: dict[str, str | None] = field(default_factory=dict)
     """Per consumer: the batch norm that follows it."""
     _bases: dict[frozenset[str], ChannelMap] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_name = {variable.name: variable for variable in self.variables}
-        self._norms = {layer: following_norm(self.network, layer) for layer in (*self.nested, *self.joint)}
+        self.readers = {
+            **{layer: (name,) for layer, (name, _) in self.nested.items()},
+            **{layer: names for layer, (names, _) in self.joint.items()},
+        }
+        self._norms = {layer: following_norm(self.network, layer) for layer in self.readers}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_solved": {}, "_bases": {}}
@@ -185,22 +192,20 @@ class PruningPlan(Plan):
         return found
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
-        pruned = self._built(candidate, settled=False)
-        fits, removed = self.fits(candidate), self.removed_ids(candidate)
-        errors = {layer: self.error(layer, candidate) for layer in fits}
-        if refit and fits:
-            pruned, refitted = refit_network(
-                self.base(candidate),
-                pruned,
-                self.calibration,
-                fits,
-                removed,
-                ridge=self.settings.ridge,
-                per_sample=self.settings.sampled_pixels_per_img,
-                norm_update=self.settings.norm_update,
-                seed=self.seed,
-            )
-            errors |= refitted
+        pruned, removed = self._built(candidate, settled=False), self.removed_ids(candidate)
+        changed = [
+            layer for layer in self.readers if any(candidate[name] != self._by_name[name].full for name in self.readers[layer])
+        ]
+        if refit and changed:
+            stages = step_counts(self, candidate)
+            if stages:
+                pruned, removed = self._built(stages[0], settled=False), self.removed_ids(stages[0])
+            for counts in [*stages[1:], candidate][: len(stages)]:
+                pruned, _ = self._refitted(candidate, pruned, removed, changed, norm_update=False)
+                pruned, removed = go_on(self, pruned, removed, counts)
+            pruned, errors = self._refitted(candidate, pruned, removed, changed, norm_update=self.settings.norm_update)
+        else:
+            errors = {layer: self.error(layer, candidate) for layer in changed}
         finish(self.network, pruned, errors)
         before, after = self.cost.exact.layer_macs({}), self.cost.exact.layer_macs(candidate)
         kept = {
@@ -221,6 +226,27 @@ class PruningPlan(Plan):
         ]
         self._write(candidate, kept)
         return CompressionResult(pruned, Candidate(candidate), sum(before.values()), sum(after.values()), results, kept)
+
+    def _refitted(
+        self,
+        candidate: Mapping[str, int],
+        pruned: ReconstructedNetwork,
+        removed: Tensor,
+        changed: Iterable[str],
+        *,
+        norm_update: bool,
+    ) -> tuple[ReconstructedNetwork, dict[str, float]]:
+        return refit_network(
+            self.base(candidate),
+            pruned,
+            self.calibration,
+            changed,
+            removed,
+            ridge=self.settings.ridge,
+            per_sample=self.settings.sampled_pixels_per_img,
+            norm_update=norm_update,
+            seed=self.seed,
+        )
 
     def error(self, layer: str, candidate: Mapping[str, int]) -> float:
         """The relative squared error of a consumer with the stored weights; summed over its groups where it reads several."""

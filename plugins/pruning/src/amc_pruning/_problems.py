@@ -14,7 +14,7 @@ from amc_plugins.compression import following_norm, norm_gain
 
 if TYPE_CHECKING:
     from amc_plugins.compression import LayerMoments
-    from amc_plugins.graph import ReconstructedNetwork
+    from amc_plugins.graph import ChannelMap, ReconstructedNetwork
 
 __all__ = [
     "Consumer",
@@ -22,7 +22,6 @@ __all__ = [
     "factor",
     "inverse_spd",
     "norm_scale",
-    "ridge_of",
     "threads_for",
 ]
 
@@ -83,6 +82,13 @@ class Consumer:
     """(n,)"""
     ridge: float
 
+    @classmethod
+    def of(cls, channels: ChannelMap, moments: LayerMoments, ridge: float) -> Consumer:
+        """`ridge` is the setting; with fewer than five samples per unknown it is at least 0.01."""
+        metric = norm_scale(channels.network, moments.name, moments.out_channels).to(moments.weight.device)
+        ridge = max(ridge, 1e-2) if moments.moments.per_unknown < 5 else ridge
+        return cls(moments.name, moments, channels.inputs[moments.name], metric, ridge)
+
     def problems(self) -> list[Problem]:
         """One per group of the layer; what is removed and what is left is the same in each."""
         one = self.moments
@@ -95,11 +101,6 @@ class Consumer:
         weight = one.weight.reshape(groups, -1, one.weight.shape[1])
         total = float((spread * metric.square()).sum())
         return [Problem(gram[g], cross[g], weight[g], metric[g], total, columns[g], self.ridge) for g in range(groups)]
-
-
-def ridge_of(moments: LayerMoments, ridge: float) -> float:
-    """The relative ridge: the setting's, and 0.01 when there are fewer than five samples per unknown."""
-    return max(ridge, 1e-2) if moments.moments.per_unknown < 5 else ridge
 
 
 def norm_scale(network: ReconstructedNetwork, layer: str, count: int) -> Tensor:

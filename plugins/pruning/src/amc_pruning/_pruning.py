@@ -14,7 +14,6 @@ from amc_plugins.compression import (
     Calibration,
     Compressor,
     Evaluate,
-    LayerMoments,
     Plan,
     ShrinkCost,
     Variable,
@@ -25,7 +24,7 @@ from amc_pruning._cost import CandidateCost, ExactCost
 from amc_pruning._curves import NestedFit, nested_fit
 from amc_pruning._parts import Part, admissible_counts, features_of, layer_views, parts_of, readers_of
 from amc_pruning._plan import PruningPlan
-from amc_pruning._problems import Consumer, norm_scale, ridge_of
+from amc_pruning._problems import Consumer
 from amc_pruning._rotation import Rotation, rotated, rotations_of, streams_of
 from amc_pruning._selection import keep_order
 from amc_pruning.plugin import PruningSettings
@@ -74,7 +73,7 @@ class Pruning(Compressor):
         rotations = self._rotations(channels, parts, data)
         base = replace(channels, network=rotated(network, rotations)) if rotations else channels
         moments = collect_moments(base.network, data, readers, per_sample=settings.sampled_pixels_per_img, seed=seed)
-        consumers = {name: _consumer(base, one, settings.ridge) for name, one in moments.items()}
+        consumers = {name: Consumer.of(base, one, settings.ridge) for name, one in moments.items()}
         counts = self._counts(parts, network, readers)
         for part in parts:
             if len(counts[part.name]) == 1:
@@ -159,11 +158,6 @@ class Pruning(Compressor):
                 break
             steps[largest.name] *= 2
         return {part.name: made(part) for part in parts}
-
-
-def _consumer(channels: ChannelMap, moments: LayerMoments, ridge: float) -> Consumer:
-    metric = norm_scale(channels.network, moments.name, moments.out_channels).to(moments.weight.device)
-    return Consumer(moments.name, moments, channels.inputs[moments.name], metric, ridge_of(moments, ridge))
 
 
 def _bounded(data: Calibration) -> Calibration:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from amc_plugins.plugin import CompressorSpec, LayerHandlerSpec, Settings, hookimpl
 
@@ -47,6 +47,9 @@ class PruningSettings(Settings):
         description="give channels that no activation touches (linear bottlenecks) the basis in which the layers reading them "
         "need fewest; by default with backward elimination",
     )
+    steps: int = Field(
+        1, ge=1, description="prune in so many steps, choosing the channels again on the refitted network before each"
+    )
     ridge: float = Field(1e-6, ge=0.0, description="damping of the least-squares fits, relative to the mean input variance")
     norm_update: bool = Field(
         True, description="at the end, match response variances and re-estimate batch norms where it brings the outputs nearer"
@@ -56,6 +59,12 @@ class PruningSettings(Settings):
     accuracy_threshold: float = Field(0.0, ge=0.0, description="the accuracy to stay above")
     drawgraph: bool = Field(False, description="draw the compressed network")
 
+
+    @model_validator(mode="after")
+    def _steps_are_possible(self) -> Self:
+        if self.steps > 1 and self.shared_inputs == "sample":
+            raise ValueError("several `steps` cannot go on behind samplers: leave `shared_inputs` at `couple` or `skip`")
+        return self
 
     @property
     def rotates(self) -> bool:
