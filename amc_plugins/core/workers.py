@@ -61,12 +61,16 @@ class Workers:
 
     def __enter__(self) -> Self:
         from joblib import Parallel
+        from joblib.parallel import get_active_backend
 
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=".workers-", dir=self._folder))
         path = Path(folder) / "judge.pickle"
         path.write_bytes(self._bytes)
         self._bytes, self._path = b"", str(path)
-        parallel = Parallel(n_jobs=self._count, return_as="generator_unordered", batch_size=1)
+        backend, _ = get_active_backend()
+        # some backends (Ray's) cannot hand over one score as soon as it is known: they come round by round
+        streams = bool(getattr(backend, "supports_return_generator", False))
+        parallel = Parallel(n_jobs=self._count, return_as="generator_unordered" if streams else "list", batch_size=1)
         self._pool = self._stack.enter_context(parallel)
         return self
 
@@ -74,7 +78,7 @@ class Workers:
         self._stack.close()
 
     def __call__(self, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, dict[str, float]]]:
-        """Scores of all candidates, each as soon as it is known, in any order."""
+        """Scores of all candidates, in any order, each as soon as it is known where the backend can do that."""
         from joblib import delayed
 
         jobs = [delayed(_scored)(self._path, self._threads, dict(candidate)) for candidate in candidates]
