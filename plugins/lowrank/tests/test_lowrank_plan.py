@@ -90,7 +90,8 @@ def test_a_cached_candidate_is_a_fresh_solve(digits: Any, scheme: str) -> None:
 @pytest.mark.parametrize("allocation", ["curves", "uniform"])
 def test_the_target_is_met(plan: LowRankPlan, total: float, allocation: Any) -> None:
     candidate = plan.candidate(total=total, allocation=allocation)
-    assert total <= plan.removed(candidate) <= total + 0.01
+    # one ratio for all cannot use up a budget in steps finer than the ranks of so small layers
+    assert total <= plan.removed(candidate) <= total + (0.01 if allocation == "curves" else 0.03)
     assert profile(plan.assemble(candidate)).total_macs == plan.macs(candidate)
 
 

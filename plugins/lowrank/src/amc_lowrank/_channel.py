@@ -37,18 +37,18 @@ def reduced_rank(statistics: Statistics, info: LayerInfo, solver: Solver, ridge:
     if solver == "svd" or statistics.weight is not None:
         # y = W x: the best map of full rank is W itself
         full = weight
-        explained = symmetric(f @ statistics.output_gram @ f)
+        explained = symmetric(f @ statistics.output_gram @ f.T)
     elif solver == "gsvd":
         responses = weight @ statistics.gram @ weight.T
         cross = weight @ statistics.cross
         mixing = solve_gram(symmetric(responses), cross, per_unknown=statistics.per_unknown, ridge=ridge).T
         full = mixing @ weight
-        explained = symmetric(f @ mixing @ cross @ f)
+        explained = symmetric(f @ mixing @ cross @ f.T)
     else:
         # the ridge pulls towards W, not towards zero
         missing = statistics.cross - statistics.gram @ weight.T
         full = weight + solve_gram(statistics.gram, missing, per_unknown=statistics.per_unknown, ridge=ridge).T
-        explained = symmetric(f @ full @ statistics.cross @ f)
+        explained = symmetric(f @ full @ statistics.cross @ f.T)
     energies, vectors = torch.linalg.eigh(explained)
     energies, vectors = energies.flip(0).clamp_min(0.0), vectors.flip(1)
     total = float(((f @ statistics.output_gram) * f).sum())

@@ -44,7 +44,7 @@ class LayerInfo:
     scale: Tensor
     """(n,) |gamma| / sigma of the BN that follows, else ones: what a unit of the response is behind it."""
     metric: Tensor
-    """F (n, n), symmetric: every error is measured as ||F e||^2. Diagonal with `scale` until a Fisher metric is set."""
+    """F (n, n): every error e is measured as ||F e||^2. Diagonal with `scale` until a Fisher metric is set."""
     metric_inverse: Tensor
     trainable: bool
     dtype: torch.dtype
@@ -81,12 +81,13 @@ class LayerInfo:
         trace = float(behind.trace())
         if trace <= 0.0:
             return
-        behind = behind * (self.n / trace) + share * torch.eye(self.n, dtype=fisher.dtype, device=fisher.device)
+        behind = behind * (self.n / trace)
+        behind.diagonal().add_(share)
         squared = self.scale[:, None] * behind * self.scale
-        values, vectors = torch.linalg.eigh(0.5 * (squared + squared.T))
-        roots = values.clamp_min(1e-12 * float(values.max())).sqrt()
-        self.metric = (vectors * roots) @ vectors.T
-        self.metric_inverse = (vectors / roots) @ vectors.T
+        factor, _ = torch.linalg.cholesky_ex(0.5 * (squared + squared.T))
+        identity = torch.eye(self.n, dtype=fisher.dtype, device=fisher.device)
+        self.metric = factor.T.contiguous()
+        self.metric_inverse = torch.linalg.solve_triangular(self.metric, identity, upper=True)
         self._fisher_per_metric = trace / self.n
 
     def importance(self, output_gram: Tensor) -> float:

@@ -86,7 +86,7 @@ class SpatialScheme(Scheme):
             else:
                 h = problem.solve_h(gram[:, :rank, :, :rank], cross[:, :rank])
                 error = problem.error(h, cross[:, :rank])
-            filters[rank] = v.to(info.dtype), (h @ info.metric_inverse).to(info.dtype)
+            filters[rank] = v.to(info.dtype), (h @ info.metric_inverse.T).to(info.dtype)
             options.append(Option(self.name, (rank,), self._macs(info, rank), error))
         return SpatialFit(filters, statistics.mean_x, statistics.mean_y, options)
 
@@ -94,7 +94,7 @@ class SpatialScheme(Scheme):
         assert isinstance(fitted, SpatialFit)
         problem = SplitProblem(info, statistics, "columns")
         v, h, error = problem.alternated(fitted.filters[option.ranks[0]][0].double(), self.rounds)
-        return spatial_chain(info, v, h @ info.metric_inverse, statistics.mean_x, statistics.mean_y), error
+        return spatial_chain(info, v, h @ info.metric_inverse.T, statistics.mean_x, statistics.mean_y), error
 
     def _macs(self, info: LayerInfo, rank: int) -> int:
         assert info.kernel is not None

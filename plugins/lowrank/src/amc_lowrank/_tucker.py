@@ -18,6 +18,9 @@ from amc_lowrank._split import SplitProblem, cut
 
 __all__ = ["TuckerFit", "TuckerScheme"]
 
+_CURVE_ENTRIES = 2304
+"""Layers with longer patches keep the starting V in their curves; the final refit alternates for every layer."""
+
 
 @dataclass
 class TuckerFit(Fitted):
@@ -81,7 +84,8 @@ class TuckerScheme(Scheme):
         for d1 in rank_grid(info.channels, self.inputs):
             if self._macs(info, d1, 1) >= info.macs:
                 continue
-            v, h, _ = problem.alternated(start[:, :d1], self.curve_rounds if d1 < info.channels else 0)
+            rounds = self.curve_rounds if d1 < info.channels and info.m <= _CURVE_ENTRIES else 0
+            v, h, _ = problem.alternated(start[:, :d1], rounds)
             directions, errors = problem.outputs(h, v.T @ problem.cross)
             made = v, h @ directions, info.metric_inverse @ directions
             factors[d1] = (made[0].to(info.dtype), made[1].to(info.dtype), made[2].to(info.dtype))
