@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from amc_op_pooling import _reductions
 from amc_op_pooling._reduce import axes_of, truth
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Value
@@ -23,9 +25,10 @@ class ExtremeParams(Params):
 
 
 class CumulateParams(Params):
-    """The axis."""
+    """The axis, and the type of the result where it is another one."""
 
     dim: int
+    dtype: str | None = None
 
 
 class OrderParams(Params):
@@ -103,9 +106,10 @@ class CumulateHandler(_AlongHandler):
             return super().module(call)
         bound = call.bind("input", "dim", dtype=None)
         dim = _axis(call, bound["dim"])
-        if dim is None or bound["dtype"] not in (None, bound["input"].dtype):
-            raise Declined(f"{call.target} with `dtype`")
-        return _reductions.TensorCumulate(self.spec.name, dim)
+        if dim is None or not isinstance(bound["dtype"], torch.dtype | None):
+            raise Declined(f"{call.target} along {bound['dim']!r} in {bound['dtype']!r}")
+        same = bound["dtype"] in (None, bound["input"].dtype)
+        return _reductions.TensorCumulate(self.spec.name, dim, None if same else str(bound["dtype"]).removeprefix("torch."))
 
 
 class OrderHandler(_AlongHandler):

@@ -110,15 +110,23 @@ class TensorPlace(nn.Module):
 
 
 class TensorCumulate(nn.Module):
-    """`cumsum` or `cumprod` along `dim`."""
+    """`cumsum` or `cumprod` along `dim`, in the type `dtype`, which follows the module (`.double()`) where it is floating."""
 
-    def __init__(self, fn: str, dim: int) -> None:
+    kind: Tensor | None
+
+    def __init__(self, fn: str, dim: int, dtype: str | None = None) -> None:
         super().__init__()
         self.fn = fn
         self.dim = dim
+        wanted: torch.dtype | None = None if dtype is None else getattr(torch, dtype)
+        self.register_buffer("kind", None if wanted is None else torch.zeros((), dtype=wanted), persistent=False)
+
+    @property
+    def dtype(self) -> str | None:
+        return None if self.kind is None else str(self.kind.dtype).removeprefix("torch.")
 
     def forward(self, x: Tensor) -> Tensor:
-        total: Tensor = getattr(torch, self.fn)(x, self.dim)
+        total: Tensor = getattr(torch, self.fn)(x, self.dim, dtype=None if self.kind is None else self.kind.dtype)
         return total
 
     def extra_repr(self) -> str:
