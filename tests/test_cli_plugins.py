@@ -491,6 +491,7 @@ def test_an_unexpected_failure_names_the_plugin(
 def test_interrupting_a_process_returns_130(python: Python) -> None:
     program = (
         "import os, signal, sys\nfrom amc_plugins.cli import app, plugins\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job starts with it ignored
         "plugins.discover = lambda kind: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.argv = ['amc', 'plugins', 'list']\napp.main()\n"
     )
