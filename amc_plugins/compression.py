@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from amc_plugins.core.allocation import allocate, spend
 from amc_plugins.core.calibration import Calibration
 from amc_plugins.core.errors import BudgetError, SettingsError, nearest
+from amc_plugins.core.installing import absorb_biases, install, linear_at, settle
 from amc_plugins.core.macs import ShrinkCost
 from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
 from amc_plugins.core.norms import following_norm, norm_gain, norm_module, reestimated_norms
@@ -29,6 +32,8 @@ from amc_plugins.core.targets import kept_rows, nearest_weights, response_target
 from amc_plugins.core.weighing import weighed
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from amc_plugins.core.network import ReconstructedNetwork
 
 __all__ = [
@@ -47,10 +52,13 @@ __all__ = [
     "ShrinkCost",
     "Target",
     "Variable",
+    "absorb_biases",
     "cholesky",
     "collect_moments",
     "following_norm",
+    "install",
     "kept_rows",
+    "linear_at",
     "linear_map",
     "match_responses",
     "moments_bytes",
@@ -61,6 +69,7 @@ __all__ = [
     "refit_sequentially",
     "renewed",
     "response_targets",
+    "settle",
     "solve_gram",
     "weighed",
 ]
@@ -202,6 +211,16 @@ class Plan(ABC):
         the original).
         """
 
+    def removed_channels(self, candidate: Mapping[str, int]) -> Tensor:
+        """What a candidate removes of `channel_map(self.network)`: channel ids, ascending. Default: nothing."""
+        return torch.zeros(0, dtype=torch.long)
+
+    def reference(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        """A network equal to `network`, whose values those of the candidate's network stand for, channel by channel. Default:
+        `network`; a method that changes the basis of channels gives that with the basis changed.
+        """
+        return self.network
+
     def rebase(self, result: CompressionResult) -> Plan:
         """A plan that goes on from a result. Default: prepare again, on the samples that this plan kept."""
         return self.compressor.prepare(result.network, self.calibration, seed=self.seed)
@@ -253,7 +272,7 @@ class Plan(ABC):
         return self._from_ratios(ratios)
 
     def _spend_total(self, total: float, allocation: str) -> Candidate:
-        budget = (1.0 - total) * self.macs(self.full)
+        budget = (1.0 - total + 1e-9) * self.macs(self.full)  # the reachable end of the range is among what can be asked for
         reachable = self.removed(self.smallest)
         if total > reachable + 1e-9:
             raise BudgetError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.edit import consumers
-from amc_plugins.core.errors import GraphError
+from amc_plugins.core.installing import linear_at
 from amc_plugins.core.moments import linear_map
 from amc_plugins.core.norms import following_norm, norm_gain
 from amc_plugins.core.solves import solve_gram
@@ -35,16 +35,9 @@ def tainted_values(network: ReconstructedNetwork, changed: Iterable[str]) -> set
 def kept_rows(channels: ChannelMap, layer: str, removed: Tensor) -> Tensor:
     """The positions of a linear map's output channels that stay."""
     value = channels.network.nodes_of(layer)[0].outputs[0]
-    axis = _axis(channels.network, layer)
+    axis = linear_at(channels.network, layer).input_axis
     ids = channels.values[value].movedim(axis, 0).flatten(1)[:, 0]
     return (~torch.isin(ids.expand(channels.shapes[value][axis]), removed)).nonzero().flatten()
-
-
-def _axis(network: ReconstructedNetwork, layer: str) -> int:
-    found = linear_map(network, layer)
-    if found is None:
-        raise GraphError(f"layer `{layer}` is no linear map")
-    return found.input_axis
 
 
 def response_targets(channels: ChannelMap, changed: Iterable[str], removed: Tensor) -> dict[str, Target]:
@@ -63,7 +56,7 @@ def response_targets(channels: ChannelMap, changed: Iterable[str], removed: Tens
         if linear_map(network, node.layer) is None:
             continue
         rows = kept_rows(channels, node.layer, removed)
-        whole = channels.shapes[node.outputs[0]][_axis(network, node.layer)]
+        whole = channels.shapes[node.outputs[0]][linear_at(network, node.layer).input_axis]
         kept = None if len(rows) == whole else rows
         branch = _branch(channels, node.layer)
         if branch is None or branch[0] in corrected or branch[1] not in tainted:

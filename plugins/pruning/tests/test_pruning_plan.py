@@ -13,13 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from amc_pruning._cost import CandidateCost
-from amc_pruning._install import install, linear_of
 from amc_pruning._parts import admissible_counts
 from amc_pruning._plan import PruningPlan
 from torch import Tensor, nn
 
 import amc_plugins as amc
-from amc_plugins.compression import Candidate
+from amc_plugins.compression import Candidate, install, linear_at
 from amc_plugins.graph import ReconstructedNetwork, profile, walk
 from amc_plugins.plugin import BudgetError, SettingsError
 
@@ -107,9 +106,9 @@ def prepared(network: ReconstructedNetwork, **settings: object) -> PruningPlan:
 def masked(plan: PruningPlan, candidate: Candidate) -> ReconstructedNetwork:
     """The original with the candidate's weights and zeros for what it removes, nothing cut away."""
     network = plan.base(candidate).network.clone()
-    removed = plan.removed_ids(candidate)
+    removed = plan.removed_channels(candidate)
     for layer, fitted in plan.fits(candidate).items():
-        linear = linear_of(network, layer)
+        linear = linear_at(network, layer)
         columns = plan.channels.inputs[layer].repeat_interleave(linear.taps).reshape(linear.groups, -1)[0]
         weight = torch.zeros_like(linear.weight)
         weight[:, ~torch.isin(columns, removed)] = fitted.weight
@@ -190,9 +189,9 @@ def test_cached_weights_are_a_fresh_least_squares_fit() -> None:
     for build, layers in ((Residual, ("a1", "b2", "fc")), (Dense, ("c",))):
         plan = prepared(captured(build, double=True), sampled_pixels_per_img=64, ridge=0.0)
         candidate, network = uneven(plan), plan.network
-        removed = plan.removed_ids(candidate)
+        removed = plan.removed_channels(candidate)
         for layer in layers:
-            linear, node = linear_of(network, layer), network.nodes_of(layer)[0]
+            linear, node = linear_at(network, layer), network.nodes_of(layer)[0]
             given, made = values_of(network, x, node.inputs[0]), values_of(network, x, node.outputs[0])
             positions = linear.positions(tuple(made.shape), None, torch.Generator())
             stays = ~torch.isin(plan.channels.inputs[layer].repeat_interleave(linear.taps), removed)
@@ -222,11 +221,11 @@ def test_constants_of_removed_channels_are_kept(build: type[nn.Module], plans: P
     network = masked(plan, plan.smallest)
     first = next(layer for layer in plan.nested if plan.network.nodes_of(layer))
     value = plan.network.nodes_of(first)[0].outputs[0]
-    linear = linear_of(plan.network, first)
+    linear = linear_at(plan.network, first)
     original = values_of(plan.network, x, value).movedim(linear.input_axis, 0).flatten(1).mean(1)
     fitted = plan.fits(plan.smallest)[first]
     given = values_of(plan.network, x, plan.network.nodes_of(first)[0].inputs[0])
-    columns = ~torch.isin(plan.channels.inputs[first].repeat_interleave(linear.taps), plan.removed_ids(plan.smallest))
+    columns = ~torch.isin(plan.channels.inputs[first].repeat_interleave(linear.taps), plan.removed_channels(plan.smallest))
     if linear.groups == 1:
         made = values_of(plan.network, x, value)
         patches = linear.patches(given, linear.positions(tuple(made.shape), None, torch.Generator()))[:, columns]
@@ -368,6 +367,9 @@ def test_settings_of_the_source_system(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out" / "pruning.json").read_text())
     assert written["kept"]["b2"] == result.kept["b2"]
     assert len(written["curves"]["b1"]["errors"]) == len(written["curves"]["b1"]["channels"])
-    for name, value in (("accuracy_threshold", 0.9), ("accuracy_first", True), ("drawgraph", True)):
-        with pytest.raises(SettingsError, match=f"`{name}` is not implemented"):
-            amc.prepare(network, "pruning", calibration=[images()], **{name: value})
+    drawing = {"drawgraph": True, "checkpointfolder": tmp_path / "out"}
+    drawn = amc.compress(network, "pruning", ratio=0.5, calibration=[images()], **drawing)
+    assert drawn.network.layer("b2").in_channels == 6
+    assert "b2" in (tmp_path / "out" / "compressed.html").read_text()
+    with pytest.raises(SettingsError, match="`drawgraph` needs `checkpointfolder`"):
+        amc.prepare(network, "pruning", calibration=[images()], drawgraph=True)

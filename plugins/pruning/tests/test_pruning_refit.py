@@ -12,7 +12,15 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import amc_plugins as amc
-from amc_plugins.compression import Divergence, Moments, nearest_weights, reestimated_norms, response_targets
+from amc_plugins.compression import (
+    Divergence,
+    Moments,
+    install,
+    linear_at,
+    nearest_weights,
+    reestimated_norms,
+    response_targets,
+)
 from amc_plugins.graph import walk
 
 
@@ -97,7 +105,7 @@ def test_plain_selection_without_reconstruction_is_far_worse(plan: PruningPlan) 
     """The same channels with the original weights: what the least squares is for."""
     _, _, images, labels = digits()
     candidate = plan.candidate(total=0.5)
-    bare = plan.channels.shrink(plan.removed_ids(candidate))
+    bare = plan.channels.shrink(plan.removed_channels(candidate))
     assert accuracy(bare, images, labels) < accuracy(plan.assemble(candidate), images, labels) - 10
 
 
@@ -113,7 +121,7 @@ def test_the_sequential_refit_brings_the_outputs_nearer(trained: nn.Module, plan
 
 def test_the_last_layer_of_a_branch_makes_up_for_the_shortcut(trained: nn.Module, plan: PruningPlan) -> None:
     candidate = plan.candidate(total=0.7)
-    removed = plan.removed_ids(candidate)
+    removed = plan.removed_channels(candidate)
     targets = response_targets(plan.channels, plan.fits(candidate), removed)
     shortcuts = {name: target.shortcut for name, target in targets.items() if target.shortcut}
     nodes = {name: plan.network.nodes_of(name)[0] for name in plan.network.layer_names}
@@ -141,15 +149,14 @@ def without_shortcut(target: object) -> object:
 
 def sum_errors(plan: PruningPlan, pruned: object, targets: dict, images: Tensor) -> float:
     """Squared error of the sums of the residual blocks after a refit towards `targets`."""
-    from amc_pruning._install import install, linear_of
 
     from amc_plugins.compression import refit_sequentially
 
     candidate = plan.candidate(total=0.7)
-    removed = plan.removed_ids(candidate)
+    removed = plan.removed_channels(candidate)
 
     def fit(layer: str, moments: Moments) -> dict:
-        linear = linear_of(pruned, layer)
+        linear = linear_at(pruned, layer)
         weight, constant, _ = nearest_weights(moments, linear.weight, linear.groups, 1e-6)
         install(pruned, layer, weight, constant)
         return {}
@@ -202,7 +209,7 @@ def test_grouped_weights_are_fitted_group_by_group() -> None:
 
 def test_batch_norm_statistics_are_those_of_the_data(plan: PruningPlan) -> None:
     candidate = plan.candidate(total=0.6)
-    pruned = plan.channels.shrink(plan.removed_ids(candidate))
+    pruned = plan.channels.shrink(plan.removed_channels(candidate))
     renewed = reestimated_norms(pruned, plan.calibration)
     assert renewed is not None
     assert [module.training for module in renewed.modules()] == [module.training for module in pruned.modules()]
@@ -215,7 +222,7 @@ def test_batch_norm_statistics_are_those_of_the_data(plan: PruningPlan) -> None:
 def test_the_update_of_norms_is_taken_only_if_the_outputs_come_nearer(plan: PruningPlan) -> None:
     measure = Divergence(plan.network, plan.calibration)
     candidate = plan.candidate(total=0.7)
-    fits, removed = plan.fits(candidate), plan.removed_ids(candidate)
+    fits, removed = plan.fits(candidate), plan.removed_channels(candidate)
     found = {}
     for update in (False, True):
         network, errors = refit(

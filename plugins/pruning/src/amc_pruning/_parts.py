@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amc_plugins.compression import LayerView, Variable
+from amc_plugins.compression import LayerView, Variable, linear_at
 from amc_plugins.graph import ChannelGroup, ChannelMap, handler_for
-from amc_pruning._install import linear_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +65,7 @@ def _why_not(network: ReconstructedNetwork, group: ChannelGroup) -> str | None:
 def _can_sample(channels: ChannelMap, layer: str, group: ChannelGroup) -> bool:
     """Whether a gather on axis 1 before the layer can pick channels of the group: one call, no other channels, no groups."""
     nodes = channels.network.nodes_of(layer)
-    linear = linear_of(channels.network, layer)
+    linear = linear_at(channels.network, layer)
     rank = len(channels.shapes[nodes[0].inputs[0]])
     whole = set(channels.inputs[layer].tolist()) == set(group.ids.tolist())
     return len(nodes) == 1 and linear.groups == 1 and whole and linear.input_axis % rank == 1
@@ -91,7 +90,7 @@ def features_of(channels: ChannelMap, part: Part, index: int, macs: Mapping[str,
     """What describes a part to a search: its first layer, and the MACs of all."""
     network = channels.network
     node = network.nodes_of(part.layers[0])[0]
-    linear = linear_of(network, node.layer)
+    linear = linear_at(network, node.layer)
     stride = getattr(network.layer(node.layer), "stride", 1)
     shape = channels.shapes[node.inputs[0]]
     spatial = shape[2:] if linear.input_axis == 1 else ()

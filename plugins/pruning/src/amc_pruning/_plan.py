@@ -20,16 +20,18 @@ from amc_plugins.compression import (
     LayerView,
     Plan,
     Variable,
+    absorb_biases,
     following_norm,
+    install,
+    settle,
     weighed,
 )
 from amc_plugins.graph import insert_before
 from amc_plugins.plugin import SettingsError
 from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
-from amc_pruning._install import finish, install, settle
 from amc_pruning._refit import refit as refit_network
-from amc_pruning._rotation import Rotation, rotated, unrotated
+from amc_pruning._rotation import Rotation, rotated
 from amc_pruning._sampler import PruningSampler
 from amc_pruning._steps import go_on, step_counts
 
@@ -79,7 +81,7 @@ class PruningPlan(Plan):
     """Per consumer: the variables that it reads."""
     _norms: dict[str, str | None] = field(default_factory=dict)
     """Per consumer: the batch norm that follows it."""
-    _bases: dict[frozenset[str], ChannelMap] = field(default_factory=dict)
+    _base: ChannelMap | None = None
 
     def __post_init__(self) -> None:
         self._by_name = {variable.name: variable for variable in self.variables}
@@ -90,7 +92,7 @@ class PruningPlan(Plan):
         self._norms = {layer: following_norm(self.network, layer) for layer in self.readers}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_solved": {}, "_bases": {}}
+        return {**self.__dict__, "_solved": {}, "_base": None}
 
     def weigh(self) -> None:
         """Give the variables their losses."""
@@ -98,14 +100,15 @@ class PruningPlan(Plan):
         self._by_name = {variable.name: variable for variable in self.variables}
 
     def base(self, candidate: Mapping[str, int]) -> ChannelMap:
-        """The channels of a network equal to the original, in which the streams that the candidate prunes are rotated."""
-        chosen = frozenset(name for name in self.rotations if candidate[name] != self._by_name[name].full)
-        if not chosen:
+        """The channels of a network equal to the original, with all streams rotated if the candidate removes anything."""
+        if not self.rotations or all(candidate[name] == one.full for name, one in self._by_name.items()):
             return self.channels
-        if chosen not in self._bases:
-            network = rotated(self.network, [self.rotations[name] for name in sorted(chosen)])
-            self._bases[chosen] = replace(self.channels, network=network)
-        return self._bases[chosen]
+        if self._base is None:
+            self._base = replace(self.channels, network=rotated(self.network, self.rotations.values()))
+        return self._base
+
+    def reference(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        return self.base(candidate).network
 
     def macs(self, candidate: Mapping[str, int]) -> int:
         self._check(candidate)
@@ -116,7 +119,7 @@ class PruningPlan(Plan):
         wanted = math.ceil((1.0 - ratio) * variable.full - 1e-9)
         return min((choice for choice in variable.choices if choice >= wanted), default=variable.full)
 
-    def removed_ids(self, candidate: Mapping[str, int]) -> Tensor:
+    def removed_channels(self, candidate: Mapping[str, int]) -> Tensor:
         """The channel ids that a candidate removes from the network, ascending; what samplers leave out stays in it.
 
         Raises:
@@ -149,11 +152,6 @@ class PruningPlan(Plan):
                     dtype = self.network.layer(layer).get_parameter("weight").dtype
                     self._solved[layer, counts] = fit_kept(consumer, gone, dtype)
                 found[layer] = self._solved[layer, counts]
-        for name, rotation in self.rotations.items():
-            if candidate[name] == self._by_name[name].full:
-                for layer, _ in rotation.stream.makers:
-                    if layer in found:
-                        found[layer] = Fitted(*unrotated(self.network, rotation, layer, found[layer].weight, found[layer].bias))
         return found
 
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
@@ -161,7 +159,7 @@ class PruningPlan(Plan):
 
     def _built(self, candidate: Mapping[str, int], *, settled: bool) -> ReconstructedNetwork:
         """The candidate's network; with every constant in a bias of its layer unless `settled`."""
-        removed = self.removed_ids(candidate)
+        removed = self.removed_channels(candidate)
         base = self.base(candidate)
         smaller = base.shrink(removed, verify=False) if len(removed) else base.network.clone()
         sampled = self._sampled_positions(candidate)
@@ -192,21 +190,21 @@ class PruningPlan(Plan):
         return found
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
-        pruned, removed = self._built(candidate, settled=False), self.removed_ids(candidate)
+        pruned, removed = self._built(candidate, settled=False), self.removed_channels(candidate)
         changed = [
             layer for layer in self.readers if any(candidate[name] != self._by_name[name].full for name in self.readers[layer])
         ]
         if refit and changed:
             stages = step_counts(self, candidate)
             if stages:
-                pruned, removed = self._built(stages[0], settled=False), self.removed_ids(stages[0])
+                pruned, removed = self._built(stages[0], settled=False), self.removed_channels(stages[0])
             for counts in [*stages[1:], candidate][: len(stages)]:
                 pruned, _ = self._refitted(candidate, pruned, removed, changed, norm_update=False)
                 pruned, removed = go_on(self, pruned, removed, counts)
             pruned, errors = self._refitted(candidate, pruned, removed, changed, norm_update=self.settings.norm_update)
         else:
             errors = {layer: self.error(layer, candidate) for layer in changed}
-        finish(self.network, pruned, errors)
+        absorb_biases(self.network, pruned, errors)
         before, after = self.cost.exact.layer_macs({}), self.cost.exact.layer_macs(candidate)
         kept = {
             layer: (~torch.isin(ids, removed)).nonzero().flatten().tolist()
@@ -254,7 +252,7 @@ class PruningPlan(Plan):
             name, nested = self.nested[layer]
             return nested.errors[self._by_name[name].choices.index(candidate[name])]
         _, consumer = self.joint[layer]
-        return relative_error(consumer, self.fits(candidate)[layer], self.removed_ids(candidate))
+        return relative_error(consumer, self.fits(candidate)[layer], self.removed_channels(candidate))
 
     def _change(self, layer: str, removed: Tensor, kept: Mapping[str, list[int]]) -> str:
         parts = []

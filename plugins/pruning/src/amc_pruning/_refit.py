@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from amc_plugins.compression import nearest_weights, refit_sequentially, renewed, response_targets
-from amc_pruning._install import install, linear_of
+from amc_plugins.compression import install, linear_at, nearest_weights, refit_sequentially, renewed, response_targets
 from amc_pruning._problems import threads_for
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def refit(
     errors: dict[str, float] = {}
 
     def fit(layer: str, moments: Moments) -> Mapping[str, nn.Module]:
-        linear = linear_of(pruned, layer)
+        linear = linear_at(pruned, layer)
         with threads_for(linear.weight.shape[1]):
             weight, constant, errors[layer] = nearest_weights(moments, linear.weight, linear.groups, ridge)
         install(pruned, layer, weight, constant)

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from amc_plugins.compression import Calibration, Moments, following_norm, norm_gain, norm_module
+from amc_plugins.compression import Calibration, Moments, following_norm, linear_at, norm_gain, norm_module
 from amc_plugins.graph import ChannelGroup, ChannelMap, ReconstructedNetwork, consumers, producer, set_layer, walk
-from amc_pruning._install import linear_of
 from amc_pruning._problems import norm_scale
 
-__all__ = ["Rotation", "Stream", "rotated", "rotations_of", "streams_of", "unrotated"]
+__all__ = ["Rotation", "Stream", "rotated", "rotations_of", "streams_of"]
 
 _LINEAR = ("vn.add", "vn.sub", "vn.identity", "vn.avg_pool2d", "vn.adaptive_avg_pool2d")
 """Ops that commute with any mixing of channels."""
@@ -89,7 +88,7 @@ def _stream(channels: ChannelMap, group: ChannelGroup) -> Stream | None:
 def _plain(channels: ChannelMap, layer: str, ids: Tensor, wanted: Tensor) -> bool:
     """Whether a layer is an ungrouped linear map that has exactly these channels, on axis 1, and runs once."""
     nodes = channels.network.nodes_of(layer)
-    linear = linear_of(channels.network, layer)
+    linear = linear_at(channels.network, layer)
     rank = len(channels.shapes[nodes[0].inputs[0]])
     return len(nodes) == 1 and linear.groups == 1 and linear.input_axis % rank == 1 and torch.equal(ids, wanted)
 
@@ -108,7 +107,7 @@ def rotations_of(network: ReconstructedNetwork, streams: Sequence[Stream], data:
         metric = torch.zeros(size, size, dtype=torch.float64)
         gram = torch.zeros(size, size, dtype=torch.float64)
         for layer in stream.readers:
-            linear = linear_of(network, layer)
+            linear = linear_at(network, layer)
             taps = linear.weight.detach().double().cpu().reshape(len(linear.weight), size, -1)
             scale = norm_scale(network, layer, len(taps)).cpu()
             one = torch.einsum("ncq,n,ndq->cd", taps, scale.square(), taps)
@@ -165,7 +164,7 @@ def rotated(network: ReconstructedNetwork, rotations: Iterable[Rotation]) -> Rec
             for layer, norm in rotation.stream.makers:
                 _turn_maker(network, rotation, layer, norm)
             for layer in rotation.stream.readers:
-                linear = linear_of(network, layer)
+                linear = linear_at(network, layer)
                 inverse = rotation.inverse.to(linear.weight.device)
                 taps = linear.weight.double().reshape(len(linear.weight), len(inverse), -1)
                 weight = torch.einsum("ncq,cd->ndq", taps, inverse).flatten(1)
@@ -174,7 +173,7 @@ def rotated(network: ReconstructedNetwork, rotations: Iterable[Rotation]) -> Rec
 
 
 def _turn_maker(network: ReconstructedNetwork, rotation: Rotation, layer: str, norm: str | None) -> None:
-    linear = linear_of(network, layer)
+    linear = linear_at(network, layer)
     matrix = rotation.matrix.to(linear.weight.device)
     weight, bias = linear.weight.double(), linear.bias
     if norm is None:
@@ -193,27 +192,8 @@ def _turn_maker(network: ReconstructedNetwork, rotation: Rotation, layer: str, n
 
 
 def _put(network: ReconstructedNetwork, layer: str, weight: Tensor, bias: Tensor | None) -> None:
-    linear, before = linear_of(network, layer), network.layer(layer)
+    linear, before = linear_at(network, layer), network.layer(layer)
     module = linear.rebuilt(weight.to(linear.weight.dtype), None if bias is None else bias.to(linear.weight.dtype))
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(before.get_parameter(name).requires_grad)
     set_layer(network, layer, module)
-
-
-def unrotated(
-    network: ReconstructedNetwork, rotation: Rotation, layer: str, weight: Tensor, constant: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Weights (n, m') and constants (n,) of a maker, fitted in the new basis, in that of `network`.
-
-    With a the gain of the batch norm behind it and b its bias, the new response is `T a (z - b)`. Where a is 0 nothing gets
-    through, whatever the weights are.
-    """
-    norm = dict(rotation.stream.makers)[layer]
-    inverse = rotation.inverse.to(weight.device)
-    weight, constant = inverse @ weight.double(), inverse @ constant.double()
-    if norm is None:
-        return weight, constant
-    gain = norm_gain(network, norm).to(weight.device)
-    back = torch.where(gain.abs() > 1e-9 * gain.abs().max(), 1.0 / gain, torch.zeros_like(gain))
-    bias = linear_of(network, layer).bias
-    return back[:, None] * weight, back * constant + (0.0 if bias is None else bias.detach().double())

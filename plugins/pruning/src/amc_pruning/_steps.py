@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from amc_plugins.compression import collect_moments, kept_rows
+from amc_plugins.compression import collect_moments, install, kept_rows
 from amc_plugins.graph import ChannelMap, channel_map
 from amc_pruning._curves import fit_kept
-from amc_pruning._install import install
 from amc_pruning._problems import Consumer
 from amc_pruning._selection import keep_order
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from amc_plugins.plugin import CompressorSpec, LayerHandlerSpec, Settings, hookimpl
+from amc_plugins.plugin import CompressorSettings, CompressorSpec, LayerHandlerSpec, hookimpl
 
 __all__ = ["PruningSettings"]
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class PruningSettings(Settings):
+class PruningSettings(CompressorSettings):
     """Settings of `pruning`. Names of the source system where it has them."""
-
-    not_implemented: ClassVar[frozenset[str]] = frozenset({"accuracy_first", "accuracy_threshold", "drawgraph"})
 
     trainset_ratio: float = Field(1.0, gt=0.0, le=1.0, description="share of the calibration data to use")
     sampled_pixels_per_img: int | None = Field(
@@ -54,12 +51,6 @@ class PruningSettings(Settings):
     norm_update: bool = Field(
         True, description="at the end, match response variances and re-estimate batch norms where it brings the outputs nearer"
     )
-    checkpointfolder: Path | None = Field(None, description="folder for `pruning.json`: kept channels and error curves")
-    accuracy_first: bool = Field(False, description="choose the ratios by accuracy")
-    accuracy_threshold: float = Field(0.0, ge=0.0, description="the accuracy to stay above")
-    drawgraph: bool = Field(False, description="draw the compressed network")
-
-
     @model_validator(mode="after")
     def _steps_are_possible(self) -> Self:
         if self.steps > 1 and self.shared_inputs == "sample":

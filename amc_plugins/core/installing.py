@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from amc_plugins.compression import following_norm, norm_module
-from amc_plugins.graph import ReconstructedNetwork, handler_for, set_layer
-from amc_plugins.plugin import GraphError
+from amc_plugins.core.edit import set_layer
+from amc_plugins.core.errors import GraphError
+from amc_plugins.core.moments import linear_map
+from amc_plugins.core.norms import following_norm, norm_module
 
 if TYPE_CHECKING:
+    from amc_plugins.core.network import ReconstructedNetwork
     from amc_plugins.handlers import LinearMap
 
-__all__ = ["finish", "install", "linear_of", "settle"]
+__all__ = ["absorb_biases", "install", "linear_at", "settle"]
 
 
-def linear_of(network: ReconstructedNetwork, layer: str) -> LinearMap:
+def linear_at(network: ReconstructedNetwork, layer: str) -> LinearMap:
     """A layer as a linear map. Raises `GraphError` when it is none."""
-    found = handler_for(network.nodes_of(layer)[0].op).linear(network.layer(layer))
+    found = linear_map(network, layer)
     if found is None:
         raise GraphError(f"layer `{layer}` is no linear map")
     return found
@@ -29,7 +31,7 @@ def linear_of(network: ReconstructedNetwork, layer: str) -> LinearMap:
 def install(network: ReconstructedNetwork, layer: str, weight: Tensor, bias: Tensor) -> None:
     """Give a layer other weights (n, m) and the constant `bias` (n,), as a bias of its own whether it had one or not."""
     reference = network.layer(layer).get_parameter("weight")
-    set_layer(network, layer, linear_of(network, layer).rebuilt(weight.to(reference), bias.to(reference)))
+    set_layer(network, layer, linear_at(network, layer).rebuilt(weight.to(reference), bias.to(reference)))
 
 
 def settle(network: ReconstructedNetwork, layer: str, weight: Tensor, constant: Tensor, norm: str | None) -> None:
@@ -46,21 +48,21 @@ def settle(network: ReconstructedNetwork, layer: str, weight: Tensor, constant: 
         assert running is not None
         running.copy_(running.double() - constant.detach().double())
         bias = None
-    module = linear_of(network, layer).rebuilt(weight.to(reference), bias)
+    module = linear_at(network, layer).rebuilt(weight.to(reference), bias)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(wanted.get(name, wanted["weight"]))
     set_layer(network, layer, module)
 
 
-def finish(original: ReconstructedNetwork, network: ReconstructedNetwork, layers: Iterable[str]) -> None:
+def absorb_biases(original: ReconstructedNetwork, network: ReconstructedNetwork, layers: Iterable[str]) -> None:
     """Take biases that the original does not have into the running means of the batch norms that follow, where there are any.
 
     Parameters get `requires_grad` of the original's; a bias that stays has that of its layer's weight.
     """
     for layer in layers:
-        linear, before = linear_of(network, layer), original.layer(layer)
+        linear, before = linear_at(network, layer), original.layer(layer)
         norm = following_norm(network, layer)
-        if linear.bias is not None and linear_of(original, layer).bias is None and norm is not None:
+        if linear.bias is not None and linear_at(original, layer).bias is None and norm is not None:
             running = norm_module(network, norm).running_mean
             assert running is not None
             with torch.no_grad():
