@@ -20,6 +20,7 @@ from amc_plugins.core.errors import AmcError, BudgetError, CheckFailed, GraphErr
 from amc_plugins.core.hookspecs import hookimpl
 from amc_plugins.core.specs import (
     AMC_API,
+    CompressorSettings,
     CompressorSpec,
     ExporterSpec,
     LayerHandlerSpec,
@@ -35,6 +36,7 @@ __all__ = [
     "AmcError",
     "BudgetError",
     "CheckFailed",
+    "CompressorSettings",
     "CompressorSpec",
     "ExporterSpec",
     "GraphError",

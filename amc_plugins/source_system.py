@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ class _SourceCompressor:
         device: of both networks.
         verbose: log what happens to stderr.
         drawgraph: draw both networks into `checkpointfolder` (HTML).
-        accuracy_first, accuracy_threshold: choose by accuracy. Refused while the plugin has not implemented it.
+        accuracy_first, accuracy_threshold: remove only as much of that as leaves the accuracy on `valloader` at or above the
+            threshold.
         args: the program's own arguments, kept as `args`.
 
     Raises:
@@ -86,6 +88,8 @@ class _SourceCompressor:
             raise SettingsError("`drawgraph` needs a `checkpointfolder` to draw into")
         if accuracy_threshold > 0 and not accuracy_first:
             raise SettingsError("`accuracy_threshold` has no meaning without `accuracy_first=True`")
+        if accuracy_first and valloader is None:
+            raise SettingsError("`accuracy_first` needs a `valloader` to measure the accuracy on")
         settings |= {"trainset_ratio": trainset_ratio, "accuracy_first": accuracy_first}
         settings |= {"accuracy_threshold": accuracy_threshold, "sampled_pixels_per_img": sampled_pixels_per_img}
         model = registry().spec("compressors", self._compressor).settings  # type: ignore[attr-defined]
@@ -122,6 +126,7 @@ class _SourceCompressor:
         """
         from amc_plugins.compression import describe
         from amc_plugins.core.engine import compress
+        from amc_plugins.core.objectives import accuracy
 
         amount = {"ratio": self._ratios} if isinstance(self._ratios, float) else {"ratios": self._ratios}
         with _shown(self.verbose):
@@ -129,6 +134,7 @@ class _SourceCompressor:
                 self._origin,
                 self._compressor,
                 calibration=self._trainloader,
+                evaluate=None if self._valloader is None else partial(accuracy, batches=self._valloader),
                 **amount,
                 **self._settings,
             )

@@ -69,6 +69,20 @@ def loader() -> list[tuple[Tensor, Tensor]]:
     return [(torch.rand(64, 3, 8, 8, generator=generator), torch.zeros(64, dtype=torch.long)) for _ in range(3)]
 
 
+def test_accuracy_first(net: nn.Module, loader: Any) -> None:
+    """The ratio is the most to remove; the labels of `valloader` decide how much of it is."""
+    with torch.no_grad():
+        scores = [(images, net(images)) for images, _ in loader]
+    keywords: dict[str, Any] = {"compress_ratio": 0.6, "accuracy_first": True, "accuracy_threshold": 0.9}
+    ca = ChannelPruning(net, loader, [(images, one.argmax(1)) for images, one in scores], **keywords)
+    ca.compress()
+    most = amc.compress(ca.origin_net, "pruning", calibration=loader, ratio=0.6)
+    assert ca.result.candidate == most.candidate  # these outputs keep their order whatever is removed
+    wrong = ChannelPruning(net, loader, [(images, one.argmin(1)) for images, one in scores], **keywords)
+    with pytest.raises(amc.AmcError, match=r"at or above 0\.9, and that of the network itself is 0"):
+        wrong.compress()
+
+
 def test_both_spellings() -> None:
     assert LowRankDecomposition is LowRankDecompostion and ChannelPruning is ChannelPrunning
 
@@ -111,7 +125,7 @@ def test_a_penalty_means_the_lasso_path(net: nn.Module, loader: Any) -> None:
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"accuracy_first": True, "accuracy_threshold": 0.9}, "`accuracy_first` is not implemented yet"),
+        ({"accuracy_first": True, "accuracy_threshold": 0.9}, "`accuracy_first` needs a `valloader`"),
         ({"accuracy_threshold": 0.9}, "`accuracy_threshold` has no meaning without `accuracy_first=True`"),
         ({"trainset_ratio": 0.0}, "trainset_ratio: input should be greater than 0"),
         ({"drawgraph": True}, "`drawgraph` needs a `checkpointfolder`"),

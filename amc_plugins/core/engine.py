@@ -10,14 +10,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from amc_plugins.compression import CompressionResult, Compressor, Plan
+from amc_plugins.compression import Candidate, CompressionResult, Compressor, Plan
+from amc_plugins.core.accuracy_first import most_above
+from amc_plugins.core.draw import draw
 from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
 from amc_plugins.core.scoring import SAMPLES, Objective, Score
 from amc_plugins.core.search import Search, search
-from amc_plugins.core.specs import ExporterSpec
+from amc_plugins.core.specs import CompressorSettings, ExporterSpec
 from amc_plugins.core.structure import map_leaves
 from amc_plugins.exporting import Exporter
 from amc_plugins.training import Trainer, TrainingResult
@@ -89,12 +91,14 @@ def compress(
 
     Exactly one of `total` (share of the network's MACs to remove), `ratio` (share of each layer's) and `ratios` (by
     layer name or glob) says how much; the setting `compress_ratio` of the source system, a number or a mapping,
-    serves in place of the last two. See `prepare` for the other arguments and `Plan.candidate` for what is refused.
+    serves in place of the last two. With the setting `accuracy_threshold` that is the most, and as much of it is
+    removed as leaves `evaluate(network)` at or above the threshold; without any of them, as much as can be. See
+    `prepare` for the other arguments and `Plan.candidate` for what is refused.
     """
     asked = settings.get("compress_ratio")
     amounts = {"total": total, "ratio": ratio, "ratios": ratios, "compress_ratio": asked}
     given = [name for name, value in amounts.items() if value is not None]
-    if len(given) != 1:
+    if len(given) != 1 and (given or not settings.get("accuracy_threshold")):
         raise SettingsError(
             f"exactly one of `total`, `ratio`, `ratios` and `compress_ratio` is needed, given: {', '.join(given) or 'none'}",
             hint="total=0.5 removes half of the network's MACs",
@@ -104,17 +108,61 @@ def compress(
     plan = prepare(
         network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=total, run=run, **settings
     )
-    candidate = plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation)
-    return apply_plan(plan, candidate, refit=refit, run=run)
+    return carry_out(
+        plan, total=total, ratio=ratio, ratios=ratios, allocation=allocation, refit=refit, evaluate=evaluate, run=run
+    )
+
+
+def carry_out(
+    plan: Plan,
+    *,
+    total: float | None,
+    ratio: float | None,
+    ratios: Mapping[str, float] | None,
+    allocation: Allocation,
+    refit: bool,
+    evaluate: Evaluate | None,
+    run: Run | None,
+) -> CompressionResult:
+    """Choose a candidate of a plan and apply it: as `compress` says."""
+    settings = plan.compressor.settings
+    floor = settings.accuracy_threshold if isinstance(settings, CompressorSettings) else 0.0
+    if not floor:
+        candidate = plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation)
+        return apply_plan(plan, candidate, refit=refit, run=run)
+    if evaluate is None:
+        raise SettingsError(
+            "`accuracy_threshold` needs `evaluate`",
+            hint="evaluate=lambda network: accuracy of the network on validation data, in the unit of the threshold",
+        )
+
+    def at(share: float) -> Candidate:
+        if ratios is not None:
+            return plan.candidate(ratios={name: share * one for name, one in ratios.items()})
+        if ratio is not None:
+            return plan.candidate(ratio=share * ratio)
+        most = plan.removed(plan.smallest) if total is None else total
+        return plan.candidate(total=share * most, allocation=allocation)
+
+    return _told(plan, most_above(plan, floor, evaluate, at, refit=refit), run)
 
 
 def apply_plan(plan: Plan, candidate: Mapping[str, int], *, refit: bool = True, run: Run | None = None) -> CompressionResult:
-    """`plan.apply`, with the run told about every layer that changed."""
-    result = plan.apply(candidate, refit=refit)
+    """`plan.apply`, with the run told about every layer that changed, and a drawing if the settings ask for one."""
+    return _told(plan, plan.apply(candidate, refit=refit), run)
+
+
+def _told(plan: Plan, result: CompressionResult, run: Run | None) -> CompressionResult:
     if run is not None:
         for layer in result.layers:
             if layer.change:
                 run.layer_compressed(layer.name, float("nan") if layer.error is None else layer.error, layer.macs_after)
+    settings = plan.compressor.settings
+    if isinstance(settings, CompressorSettings) and settings.drawgraph and settings.checkpointfolder is not None:
+        settings.checkpointfolder.mkdir(parents=True, exist_ok=True)
+        path = draw(result.network, settings.checkpointfolder / "compressed.html", before=plan.network)
+        if run is not None:
+            run.artifact_written(path)
     return result
 
 

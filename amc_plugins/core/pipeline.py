@@ -174,8 +174,15 @@ class _Runner:
         )
         detail: dict[str, Any] = {"method": section.method}
         if self.recipe.tune is None:
-            candidate = plan.candidate(
-                total=section.total, ratio=section.ratio, ratios=section.ratios, allocation=section.allocation
+            result = engine.carry_out(
+                plan,
+                total=section.total,
+                ratio=section.ratio,
+                ratios=section.ratios,
+                allocation=section.allocation,
+                refit=section.refit,
+                evaluate=(lambda one: self.accuracy(one, "validation")) if section.accuracy_first else None,
+                run=self.run,
             )
         else:
             tune = self.recipe.tune
@@ -194,9 +201,8 @@ class _Runner:
                 run=self.run,
                 **tune.settings,
             )
-            candidate = search.best.candidate
             detail["search"] = {"method": tune.method, "objective": tune.objective, **_searched(search)}
-        result = engine.apply_plan(plan, candidate, refit=section.refit, run=self.run)
+            result = engine.apply_plan(plan, search.best.candidate, refit=section.refit, run=self.run)
         return result.network, {**detail, **_described(result)}
 
     def trained(

@@ -69,7 +69,7 @@ class DataSection(_Section):
 
 
 class CompressSection(_Section):
-    """One compression: exactly one of `total`, `ratio` and `ratios`."""
+    """One compression: exactly one of `total`, `ratio` and `ratios`; or none, with the setting `accuracy_threshold`."""
 
     method: str = Field(description="a compressor plugin")
     total: Share | None = Field(None, description="share of the network's MACs to remove")
@@ -84,9 +84,13 @@ class CompressSection(_Section):
         given = [name for name in ("total", "ratio", "ratios") if getattr(self, name) is not None]
         if self.settings.get("compress_ratio") is not None:
             raise ValueError("`settings.compress_ratio` says what `ratio` and `ratios` of this section say: use one of these")
-        if len(given) != 1:
+        if len(given) != 1 and (given or not self.accuracy_first):
             raise ValueError(f"exactly one of `total`, `ratio` and `ratios` is needed, given: {', '.join(given) or 'none'}")
         return self
+
+    @property
+    def accuracy_first(self) -> bool:
+        return bool(self.settings.get("accuracy_threshold"))
 
 
 class TuneSection(_Section):
@@ -156,6 +160,10 @@ class Recipe(_Section):
             problems.append("`compress.total` is needed to tune: it is the search's budget")
         if self.tune is not None and self.tune.objective == "accuracy" and self.data.validation is None:
             problems.append('`data.validation` is needed for `tune.objective = "accuracy"`')
+        if self.compress.accuracy_first and self.data.validation is None:
+            problems.append("`data.validation` is needed for `compress.settings.accuracy_threshold`")
+        if self.compress.accuracy_first and self.tune is not None:
+            problems.append("`compress.settings.accuracy_threshold` chooses the ratios, and so does `tune`: leave one out")
         if self.floor is not None and self.data.validation is None:
             problems.append("`data.validation` is needed to check `floor.accuracy`")
         if problems:

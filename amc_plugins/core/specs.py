@@ -5,12 +5,14 @@ A declaration says what a plugin offers and where its code is (`target`, importe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
     "AMC_API",
+    "CompressorSettings",
     "CompressorSpec",
     "ExporterSpec",
     "LayerHandlerSpec",
@@ -51,6 +53,31 @@ class Settings(BaseModel):
             default = type(self).model_fields[name].get_default(call_default_factory=True)
             if getattr(self, name) != default:
                 raise ValueError(f"`{name}` is not implemented yet: leave it at its default, {default!r}")
+        return self
+
+
+class CompressorSettings(Settings):
+    """What the engine does for every compressor. Names of the source system."""
+
+    checkpointfolder: Path | None = Field(None, description="folder for what the compressor and the drawing leave")
+    accuracy_first: bool = Field(
+        False, description="remove as much as leaves the validation accuracy at or above `accuracy_threshold`"
+    )
+    accuracy_threshold: float = Field(
+        0.0,
+        ge=0.0,
+        description="the accuracy to stay at or above; it turns `accuracy_first` on, and a total or ratios are then the most",
+    )
+    drawgraph: bool = Field(False, description="draw the compressed network into `checkpointfolder` as `compressed.html`")
+
+    @model_validator(mode="after")
+    def _accuracy_is_asked_for_in_full(self) -> Self:
+        if self.accuracy_first and not self.accuracy_threshold:
+            raise ValueError("`accuracy_first` needs `accuracy_threshold`, the accuracy to stay above")
+        if self.accuracy_threshold and "accuracy_first" in self.model_fields_set and not self.accuracy_first:
+            raise ValueError("`accuracy_threshold` is given and `accuracy_first` is off: leave one of them out")
+        if self.drawgraph and self.checkpointfolder is None:
+            raise ValueError("`drawgraph` needs `checkpointfolder`, the folder to draw into")
         return self
 
 
