@@ -241,6 +241,9 @@ def test_a_search_in_pieces_is_the_search_in_one(plan: Plan, tuner: str, tmp_pat
         pieces = tuned(plan, tuner, evaluations=count, folder=tmp_path)
     assert trajectory(pieces) == trajectory(whole)
     assert pieces.best.candidate == whole.best.candidate
+    names = [variable.name for variable in plan.variables]
+    assert sorted(names) != names, "the store sorts by name"
+    assert {tuple(one.candidate) for one in (*pieces.evaluations, *pieces.confirmed)} == {tuple(names)}
 
 
 @pytest.mark.parametrize("tuner", ["random", "annealing", "ga", "ddpg"])
@@ -322,6 +325,23 @@ def test_another_engine_of_joblib(plan: Plan) -> None:
     with joblib.parallel_config(backend="threading"):
         threads = tuned(plan, "ga", evaluations=14, workers=3)
     assert trajectory(threads) == trajectory(alone)
+
+
+@pytest.mark.slow
+def test_a_cluster_engine_of_joblib(plan: Plan) -> None:
+    """Ray, on this machine. It is not installed with the project: `pip install ray`."""
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    alone = tuned(plan, "ga", evaluations=10)
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    try:
+        register_ray()
+        with joblib.parallel_config(backend="ray"):
+            cluster = tuned(plan, "ga", evaluations=10, workers=2)
+    finally:
+        ray.shutdown()
+    assert trajectory(cluster) == trajectory(alone)
 
 
 def test_what_cannot_travel_is_refused(plan: Plan) -> None:

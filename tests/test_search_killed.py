@@ -42,6 +42,8 @@ def _read(path: Path) -> dict[int, tuple[dict[str, int], float]]:
     if not path.exists():
         return {}
     with sqlite3.connect(path) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'evaluations'").fetchone():
+            return {}  # killed between the file and its tables
         rows = database.execute("SELECT position, candidate, objectives FROM evaluations ORDER BY position").fetchall()
     database.close()
     return {place: (json.loads(candidate), json.loads(objectives)["score"]) for place, candidate, objectives in rows}

@@ -194,8 +194,8 @@ class _Driver:
 
     def _take_up(self, store: EvaluationStore) -> None:
         for values, objectives in store.others("start"):
-            self.known[Candidate(values)] = objectives
-        rows = {place: (Candidate(values), objectives) for place, (values, objectives) in store.evaluations().items()}
+            self.known[self._ordered(values)] = objectives
+        rows = {place: (self._ordered(values), objectives) for place, (values, objectives) in store.evaluations().items()}
         for place, (candidate, objectives) in rows.items():
             self.known[candidate], self.stored[candidate] = objectives, place
         state = store.state()
@@ -203,6 +203,10 @@ class _Driver:
             self.tuner.restore(state.state)
             for place in range(state.told):
                 self._append(*rows[place])
+
+    def _ordered(self, values: Mapping[str, int]) -> Candidate:
+        """A candidate in the order of the plan's variables; the store sorts them by name."""
+        return Candidate({variable.name: values[variable.name] for variable in self.found.plan.variables})
 
     def _append(self, candidate: Candidate, objectives: Mapping[str, float]) -> None:
         self.told.add(candidate)
@@ -277,7 +281,7 @@ class _Driver:
         """Score the `count` of most merit, and the baselines, on unseen data."""
         ranked = sorted(self.found.evaluations, key=lambda one: -self.found.merit(one.objectives))
         chosen = [*ranked[:count], *self.found.baselines.values()]
-        known = {Candidate(values): objectives for values, objectives in self.store.others("confirm")} if self.store else {}
+        known = {self._ordered(values): objectives for values, objectives in self.store.others("confirm")} if self.store else {}
         for candidate in dict.fromkeys(one.candidate for one in chosen):
             if candidate not in known:
                 known[candidate] = judge(candidate)
