@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from amc_lowrank._options import Statistics
 from amc_lowrank.plugin import LowRankSettings
 from torch import Tensor, nn
 
+import amc_plugins as amc
 from amc_plugins.compression import Calibration, Divergence, collect_moments
 from amc_plugins.graph import ReconstructedNetwork, capture, profile
 from amc_plugins.plugin import BudgetError, SettingsError
@@ -179,12 +182,32 @@ def test_a_result_can_be_compressed_further(digits: Any, plan: LowRankPlan) -> N
 
 
 def test_settings_that_do_nothing_yet_are_refused() -> None:
-    for name, value in {"nonlinear_case": True, "drawgraph": True, "accuracy_threshold": 0.9, "checkpointfolder": "x"}.items():
-        with pytest.raises(ValueError, match="not implemented"):
-            LowRankSettings(**{name: value})
+    with pytest.raises(ValueError, match="`nonlinear_case` is not implemented"):
+        LowRankSettings(nonlinear_case=True)
     assert LowRankSettings(nonlinear_case=False).scheme == "auto"
     with pytest.raises(ValueError, match="solver"):
         LowRankSettings(solver="qr")  # type: ignore[arg-type]
+
+
+def test_settings_of_the_source_system(digits: Any, tmp_path: Path) -> None:
+    result = amc.compress(
+        digits.network,
+        "lowrank",
+        calibration=[digits.train],
+        compress_ratio={"stage2.conv*": 0.5},
+        trainset_ratio=0.5,
+        sampled_pixels_per_img=5,
+        solver="gsvd",
+        scheme="channel",
+        checkpointfolder=tmp_path / "out",
+        drawgraph=True,
+    )
+    assert {layer.name for layer in result.layers if layer.change} == {"stage2.conv1", "stage2.conv2"}
+    written = json.loads((tmp_path / "out" / "lowrank.json").read_text())
+    assert written["candidate"] == dict(result.candidate)
+    assert written["layers"]["stage2.conv2"]["change"] == f"channel rank {result.candidate['stage2.conv2']}"
+    assert len(written["curves"]["fc"]["rank"]) == len(written["curves"]["fc"]["errors"])
+    assert "stage2.conv1" in (tmp_path / "out" / "compressed.html").read_text()
 
 
 class Awkward(nn.Module):

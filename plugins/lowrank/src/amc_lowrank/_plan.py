@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,4 +110,18 @@ class LowRankPlan(Plan):
             results.append(
                 LayerResult(view.name, view.macs, view.macs if option is None else option.macs, errors.get(view.name), words)
             )
+        self._write(candidate, results)
         return CompressionResult(network, Candidate(candidate), self._total, self.macs(candidate), results)
+
+    def _write(self, candidate: Mapping[str, int], results: list[LayerResult]) -> None:
+        """`lowrank.json` in the checkpoint folder, whole or not at all."""
+        folder = self.compressor.settings.checkpointfolder
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        changes = {result.name: {"change": result.change, "error": result.error} for result in results if result.change}
+        curves = {one.name: {one.unit: one.choices, "errors": one.errors} for one in self.variables}
+        partial = folder / "lowrank.json.partial"
+        text = json.dumps({"candidate": dict(candidate), "layers": changes, "curves": curves}, indent=1)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / "lowrank.json")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from amc_plugins.plugin import CompressorSpec, Settings, hookimpl
+from amc_plugins.plugin import CompressorSettings, CompressorSpec, hookimpl
 
 __all__ = ["LowRankSettings"]
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class LowRankSettings(Settings):
+class LowRankSettings(CompressorSettings):
     """Settings of `lowrank`. Names of the source system where it has them."""
 
-    not_implemented: ClassVar[frozenset[str]] = frozenset(
-        {"accuracy_first", "accuracy_threshold", "checkpointfolder", "drawgraph", "nonlinear_case"}
-    )
+    not_implemented: ClassVar[frozenset[str]] = frozenset({"nonlinear_case"})
 
     trainset_ratio: float = Field(1.0, gt=0.0, le=1.0, description="share of the calibration data to use")
     sampled_pixels_per_img: int | None = Field(
@@ -51,10 +48,6 @@ class LowRankSettings(Settings):
         True, description="after the refit, match means and variances of responses where that brings the outputs nearer"
     )
     nonlinear_case: bool = Field(False, description="fit through the ReLU or ReLU6 that follows a layer")
-    checkpointfolder: Path | None = Field(None, description="folder for layers that are finished")
-    accuracy_first: bool = Field(False, description="choose the ratios by accuracy")
-    accuracy_threshold: float = Field(0.0, ge=0.0, description="the accuracy to stay above")
-    drawgraph: bool = Field(False, description="draw the compressed network")
 
 
 @hookimpl
