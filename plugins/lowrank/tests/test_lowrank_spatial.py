@@ -118,3 +118,20 @@ def test_refit_takes_up_a_shift_of_the_input() -> None:
     before = nn.Sequential(*fitted.chain(info, option))(shifted).detach()
     assert float((made - y).square().sum()) / spread == pytest.approx(error, rel=0.02)  # padding sees no shift: borders differ
     assert float((made - y).square().sum()) < 0.8 * float((before - y).square().sum())
+
+
+def test_dead_and_repeated_channels_are_no_obstacle() -> None:
+    torch.manual_seed(0)
+    x = normal(60, 5, 9, 9)
+    x[:, 1] = 0.0
+    x[:, 3] = x[:, 4]
+    network = capture(nn.Sequential(nn.Conv2d(5, 8, 3, padding=1), nn.ReLU()).eval(), x[:2])
+    (info,) = find_layers(network)[0]
+    statistics = Statistics.of(collect_moments(network, Calibration(x), ["0"], per_sample=81)["0"])
+    y = network.layer("0")(x).detach().double()
+    spread = float((y - y.mean((0, 2, 3), keepdim=True)).square().sum())
+    fitted = SpatialScheme(choices=4).fit(info, statistics)
+    for option in fitted.options:
+        made = nn.Sequential(*fitted.chain(info, option))(x).detach().double()
+        assert float((made - y).square().sum()) / spread == pytest.approx(option.error, rel=1e-2, abs=1e-6)
+    assert fitted.options[-1].error < 0.02

@@ -55,12 +55,15 @@ class SplitProblem:
         self._inverse: Tensor | None = None
 
     def start(self) -> Tensor:
-        """V (p, p) for all ranks: its first d columns are the best ones were parts uncorrelated with each other."""
-        ridge = 1e-6 * float(self.part.diagonal().mean()) * torch.eye(self.p, dtype=torch.float64, device=self.part.device)
-        factor = torch.linalg.cholesky(self.part + ridge)
-        weighted = (self.weight @ factor).reshape(-1, self.p)
+        """V (p, p) for all ranks: its first d columns are the best ones were parts uncorrelated with each other.
+
+        Entries that never vary are projected out; then the last columns are zero.
+        """
+        factor, alive = cholesky(self.part)
+        weighted = (self.weight[:, :, alive] @ factor).reshape(-1, len(alive))
         _, vectors = torch.linalg.eigh(symmetric(weighted.T @ weighted))
-        start: Tensor = torch.linalg.solve_triangular(factor.T, vectors.flip(1), upper=True)
+        start = torch.zeros_like(self.part)
+        start[alive, : len(alive)] = torch.linalg.solve_triangular(factor.T, vectors.flip(1), upper=True)
         return start
 
     def features(self, v: Tensor) -> tuple[Tensor, Tensor]:
