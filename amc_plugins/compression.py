@@ -191,6 +191,7 @@ class Plan(ABC):
     calibration: Calibration
     """A bounded part of the calibration data, kept for the refit and for scoring candidates."""
     compressor: Compressor
+    """What prepared the plan; `amc.prepare` sets it, and `seed`."""
     seed: int
 
     @abstractmethod
@@ -296,7 +297,7 @@ class Plan(ABC):
                     f"layers that share channels need equal ratios: {listed}",
                     hint=f"give all of {', '.join(variable.layers)} the same ratio",
                 )
-            share = next(iter(asked.values()))
+            share = next(iter(asked.values()), 0.0)
             values[variable.name] = self.value(variable, share) if share > 0 else variable.full
         return Candidate(values)
 

@@ -131,7 +131,7 @@ def allocate(variables: Sequence[Variable], macs: Macs, budget: float) -> Candid
             chosen = _knapsack(tables, chosen, price, budget)
         chosen = _close_gap(tables, chosen, budget)
     values = tables.values(chosen)
-    if cost(values) > budget:  # the tables hold pairs only; MACs that couple three variables at once need the exact function
+    if cost(values) > budget:  # the tables hold products of pairs and of triples only; other MACs need the exact function
         values = tuple(repair(variables, macs, cost.candidate(values), budget).values())
     order = sorted(range(len(variables)), key=lambda index: (-variables[index].loss(values[index]), index))
     filled = _filled(variables, cost, list(values), budget, order, gainful=True)
@@ -246,7 +246,7 @@ def _best_pair(tables: CostTables, chosen: list[int], i: int, j: int, least: flo
         errors = tables.losses[i][:, None]
     else:
         rows, columns = tables.given(i, chosen), tables.given(j, chosen)
-        joint = tables.pairs.get((i, j))
+        joint = tables.joint(i, j, chosen)
         costs = cost - rows[chosen[i]] - columns[chosen[j]] + rows[:, None] + columns[None, :]
         if joint is not None:
             costs = costs + joint[chosen[i], chosen[j]] - joint[:, chosen[j]][:, None] - joint[chosen[i]][None, :] + joint
@@ -287,8 +287,8 @@ def _exhaustive(tables: CostTables, budget: float) -> list[int]:
         along = [-1 if k == i else 1 for k in range(n)]
         costs += tables.single[i].reshape(along)
         errors += tables.losses[i].reshape(along)
-    for (i, j), table in tables.pairs.items():
-        costs += table.reshape([tables.sizes[k] if k in (i, j) else 1 for k in range(n)])
+    for key, table in [*tables.pairs.items(), *tables.triples.items()]:
+        costs += table.reshape([tables.sizes[k] if k in key else 1 for k in range(n)])
     fits = costs <= budget + 1e-6
     near = fits & (costs >= budget - _NEAR * tables.base)
     found = int(np.where(near if near.any() else fits, errors, np.inf).argmin())

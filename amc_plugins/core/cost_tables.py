@@ -42,10 +42,11 @@ class CostMemo:
 
 
 class CostTables:
-    """Losses and costs by choice index: `cost(v) = base + sum_i single[i][v_i] + sum_ij pairs[i, j][v_i, v_j]`.
+    """Losses and costs by choice index: `cost(v) = base + sum_i single[i][v_i] + sum_ij pairs[i, j][v_i, v_j]`, and triples.
 
-    Pairs are found by probing. A pair's table is the product of two vectors when one further probe confirms it (products of
-    channel counts are), else every entry is asked for.
+    Pairs and triples are found by probing. A pair's table is the product of two vectors when one further probe confirms it
+    (products of channel counts are), else every entry is asked for. A triple is looked for among three variables that are all
+    pairs (a layer's inputs, outputs and rank); its table is taken for the product of three vectors.
     """
 
     def __init__(self, variables: Sequence[Variable], cost: CostMemo) -> None:
@@ -62,6 +63,13 @@ class CostTables:
                 ends = self._joint(i, self._probe(i), j, self._probe(j))
                 if ends or self._joint(i, self.sizes[i] // 2, j, self.sizes[j] // 2):
                     self.pairs[i, j] = self._pair(i, j)
+        self.triples: dict[tuple[int, int, int], Array] = {}
+        for i, j in self.pairs:
+            for k in range(j + 1, len(variables)):
+                if (i, k) in self.pairs and (j, k) in self.pairs:
+                    table = self._triple(i, j, k)
+                    if table is not None:
+                        self.triples[i, j, k] = table
         self.partners: list[list[tuple[int, Array]]] = [[] for _ in variables]
         for (i, j), table in self.pairs.items():
             self.partners[i].append((j, table))
@@ -90,12 +98,41 @@ class CostTables:
                 return table
         return np.array([[self._joint(i, a, j, b) for b in range(self.sizes[j])] for a in range(self.sizes[i])])
 
+    def _triple(self, i: int, j: int, k: int) -> Array | None:
+        """The table of what three variables cost together beyond singles and pairs; None where that is nothing."""
+
+        def beyond(a: int, b: int, c: int) -> float:
+            singles = self.single[i][a] + self.single[j][b] + self.single[k][c]
+            pairs = self.pairs[i, j][a, b] + self.pairs[i, k][a, c] + self.pairs[j, k][b, c]
+            return float(self._at({i: a, j: b, k: c}) - self.base - singles - pairs)
+
+        p, q, r = self._probe(i), self._probe(j), self._probe(k)
+        corner = beyond(p, q, r)
+        if abs(corner) <= 1e-9 * self.base:
+            return None
+        first = np.array([beyond(a, q, r) for a in range(self.sizes[i])])
+        second = np.array([beyond(p, b, r) for b in range(self.sizes[j])]) / corner
+        third = np.array([beyond(p, q, c) for c in range(self.sizes[k])]) / corner
+        table: Array = first[:, None, None] * second[:, None] * third
+        return table
+
+    def joint(self, i: int, j: int, chosen: Sequence[int]) -> Array | None:
+        """What the choices of `i` < `j` cost together beside the others' present choices; None if nothing."""
+        found = self.pairs.get((i, j))
+        for key, table in self.triples.items():
+            if i in key and j in key:
+                (other,) = set(key) - {i, j}
+                part = np.take(table, chosen[other], axis=key.index(other))
+                found = part if found is None else found + part
+        return found
+
     def values(self, chosen: Sequence[int]) -> tuple[int, ...]:
         return tuple(variable.choices[place] for variable, place in zip(self.variables, chosen, strict=True))
 
     def cost(self, chosen: Sequence[int]) -> float:
         total = self.base + sum(self.single[i][place] for i, place in enumerate(chosen))
-        return float(total + sum(table[chosen[i], chosen[j]] for (i, j), table in self.pairs.items()))
+        total += sum(table[chosen[i], chosen[j]] for (i, j), table in self.pairs.items())
+        return float(total + sum(table[chosen[i], chosen[j], chosen[k]] for (i, j, k), table in self.triples.items()))
 
     def loss(self, chosen: Sequence[int]) -> float:
         return float(sum(self.losses[i][place] for i, place in enumerate(chosen)))
@@ -105,6 +142,9 @@ class CostTables:
         row = self.single[i].copy()
         for j, table in self.partners[i]:
             row += table[:, chosen[j]]
+        for key, table in self.triples.items():
+            if i in key:
+                row += table[tuple(slice(None) if other == i else chosen[other] for other in key)]
         return row
 
     def cheapest(self) -> list[int]:
@@ -115,6 +155,7 @@ class CostTables:
         theta = [losses * self.losses[i] + price * self.single[i] for i in range(len(self.sizes))]
         factors: list[tuple[tuple[int, ...], Array]] = [((i,), table) for i, table in enumerate(theta)]
         factors += [(key, price * table) for key, table in self.pairs.items()]
+        factors += [(key, price * table) for key, table in self.triples.items()]
         found = _eliminate(factors, self.sizes)
         if found is not None:
             return found

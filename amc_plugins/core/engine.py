@@ -69,7 +69,9 @@ def prepare(
         settings: of the compressor, see `amc plugins show NAME`.
     """
     method: Compressor = _method("compressors", compressor, settings)
-    return method.prepare(_captured(network), calibration, seed=seed, evaluate=evaluate, budget=budget, run=run)
+    plan = method.prepare(_captured(network), calibration, seed=seed, evaluate=evaluate, budget=budget, run=run)
+    plan.compressor, plan.seed = method, seed
+    return plan
 
 
 def compress(
