@@ -7,6 +7,7 @@ from amc_plugins.core.channels import ChannelGroup, ChannelMap, channel_groups, 
 from amc_plugins.core.describe import describe, make_layer, rebuild, tensors_of, typed_params
 from amc_plugins.core.edit import consumers, insert_after, insert_before, producer, remove, replace, replace_all, set_layer
 from amc_plugins.core.errors import GraphError, UnsupportedOpError
+from amc_plugins.core.folding import fold_norms
 from amc_plugins.core.macs import Profile, Row, ShrinkCost, profile
 from amc_plugins.core.network import ReconstructedNetwork, Step, handler_for, walk
 from amc_plugins.core.shapes import shapes
@@ -27,6 +28,7 @@ __all__ = [
     "channel_map",
     "consumers",
     "describe",
+    "fold_norms",
     "handler_for",
     "insert_after",
     "insert_before",
