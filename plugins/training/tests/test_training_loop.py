@@ -191,9 +191,9 @@ def test_a_bad_validation_loss_and_bad_weights_stop_too(parts: Any, tmp_path: An
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
 
     class BadLastStep(BaseTrainer):
-        def _descend(self, total: torch.Tensor) -> None:
-            super()._descend(total)
-            if self._step == 13:  # the last of epoch 2
+        def _descend(self) -> None:
+            super()._descend()
+            if self._step == 14:  # the last of epoch 2
                 with torch.no_grad():
                     self._network[0].weight[0] = torch.inf
 

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def heavy_after(statement: str) -> set[str]:
     """Which heavy packages a statement imports, in a new process."""
-    code = f"import sys\n{statement}\nprint(*({{'torch', 'numpy', 'sklearn', 'tensorboardX', 'rich'}} & set(sys.modules)))"
+    heavy = {"torch", "numpy", "sklearn", "tensorboardX", "rich", "accelerate", "kornia", "PIL"}
+    code = f"import sys\n{statement}\nprint(*({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from amc_training import CheckpointError, SupervisedTrainer, TrainingError
+from amc_training._fitting import fingerprint
 from amc_training._optim import build_optimizer, rate_factor
-from amc_training._supervised import fingerprint
 from amc_training.data import digits
 from amc_training.plugin import SupervisedSettings
 from pydantic import ValidationError
@@ -202,7 +202,7 @@ def test_refusals(network: Any, loader: Any, tmp_path: Path) -> None:
         trainer().fit(network(), loader(), teacher=network())
     with pytest.raises(SettingsError, match="the run has no folder"):
         trainer().fit(network(), loader(), resume=True, run=Run(None))
-    with pytest.raises(SettingsError, match="follows the validation loss"):
+    with pytest.raises(SettingsError, match="follows the validation set"):
         trainer(schedule="plateau").fit(network(), loader())
     run = Run(tmp_path)
     trainer(epochs=1).fit(network(), loader(), run=run)

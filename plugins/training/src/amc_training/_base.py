@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from amc_plugins.training import TrainingResult
 from amc_training import _checkpoint, _rng
-from amc_training._checks import bad_weight, check_loaders, check_optimizer, check_scheduler, not_finite
-from amc_training._errors import CheckpointError, NonFiniteLossError, TrainingError
-from amc_training._progress import Progress, progress
-from amc_training._steps import Steps
-from amc_training._values import Means, batch_size, device_of, floats, total_loss
+from amc_training._acceleration import Acceleration, borrowed
+from amc_training._checks import check_loaders, check_optimizer, check_options, check_scheduler
+from amc_training._errors import CheckpointError
+from amc_training._interrupt import terminations
+from amc_training._loop import Loop
+from amc_training._progress import progress
+from amc_training._values import device_of
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 __all__ = ["BaseTrainer"]
 
 logger = logging.getLogger(__name__)
 
 
-class BaseTrainer(Steps):
+class BaseTrainer(Loop):
     """Trains a network: the loop is fixed, five steps may be overridden.
 
     The steps are `get_train_batch_preds`, `get_train_losses`, `get_val_batch_preds`, `get_val_losses` and
@@ -37,6 +39,10 @@ class BaseTrainer(Steps):
     `__if_stop_trainning__`, ...). The keywords of `run` reach every step. Each epoch trains, validates (without gradients,
     in eval mode), moves the learning rate, writes a checkpoint, and asks whether to stop. The network of the best epoch on
     `val_loader` is what is left in the end.
+
+    Devices, precision and processes are accelerate's: a program started with `accelerate launch` or `torchrun` trains in all
+    its processes, each on its part of the batches of a `DataLoader`; figures are over all of them, the first writes the files.
+    SIGTERM stops after the step that is under way, with a checkpoint from which `resume` goes on within the epoch.
 
     Attributes for subclasses: `_network`, `_criterion`, `_optimizer`, `_scheduler`, `_device`, `_train_loader`, `_val_loader`,
     `_eval_loader`, `_epochs`, `_tbx_writer`, `_checkpoints_folder`, `_additional_args` as given; `_epoch` (epochs done),
@@ -61,6 +67,13 @@ class BaseTrainer(Steps):
         additional_args: kept as `_additional_args`, for the steps.
         scheduler_interval: `"epoch"` or `"step"`; not given, the class attribute of the same name.
         seed: of the global generators inside `run`.
+        mixed_precision: `"no"`, `"bf16"` or `"fp16"` (accelerators only; with loss scaling).
+        accumulation: batches whose gradients make one step together; their mean, also in a last, smaller group.
+        clip_norm: the largest norm of all gradients together; larger ones are scaled down.
+        ema_decay: validate and keep a running average of the weights, `average = decay * average + (1 - decay) * weights` after
+            every step (Polyak and Juditsky 1992; Tarvainen and Valpola 2017).
+        patience: stop after so many epochs without a better one on `val_loader`.
+        checkpoint_steps: write `last.pt` within epochs too, every so many steps.
 
     Raises:
         TrainingError: the parts do not fit together.
@@ -86,9 +99,15 @@ class BaseTrainer(Steps):
         *,
         scheduler_interval: Literal["epoch", "step"] | None = None,
         seed: int | None = None,
+        mixed_precision: Literal["no", "bf16", "fp16"] = "no",
+        accumulation: int = 1,
+        clip_norm: float | None = None,
+        ema_decay: float | None = None,
+        patience: int | None = None,
+        checkpoint_steps: int | None = None,
     ) -> None:
         self._device = None if device is None else torch.device(device)
-        self._network = network if self._device is None else network.to(self._device)
+        self._network = self._module = network if self._device is None else network.to(self._device)
         self._criterion = criterion.to(self._device) if self._device and isinstance(criterion, nn.Module) else criterion
         self._train_loader, self._val_loader, self._eval_loader = train_loader, val_loader, eval_loader
         self._optimizer, self._scheduler, self._epochs = optimizer, scheduler, epochs
@@ -96,17 +115,22 @@ class BaseTrainer(Steps):
         self._checkpoints_folder = None if checkpoints_folder is None else Path(checkpoints_folder)
         if scheduler_interval is not None:
             self.scheduler_interval = scheduler_interval
+        self._mixed_precision, self._accumulation, self._clip_norm = mixed_precision, accumulation, clip_norm
+        self._patience, self._checkpoint_steps = patience, checkpoint_steps
         self._epoch = 0
         self._step = 0
         self._rate = 0.0
-        self._history: list[dict[str, float]] = []
-        self._best: dict[str, Any] | None = None
-        self._stopped = False
-        self._checked = False
-        self._random_state: dict[str, Any] | None = None
+        self._history = []
+        self._best = self._begun = self._position = self._random_state = None
+        self._stopped = self._checked = False
+        self._acceleration: Acceleration | None = None
+        check_options(mixed_precision, accumulation, clip_norm, ema_decay, patience, checkpoint_steps, val_loader)
         check_loaders(epochs, {"train_loader": train_loader, "val_loader": val_loader})
         check_scheduler(scheduler, self.scheduler_interval, validates=val_loader is not None)
         check_optimizer(optimizer, network)
+        self._averaged = None
+        if ema_decay is not None:
+            self._averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
 
     # ------------------------------------------------------------------ running
 
@@ -115,52 +139,56 @@ class BaseTrainer(Steps):
 
         Raises:
             NonFiniteLossError: a loss or a weight is NaN or infinite; the message names the step.
-            TrainingError: a loader is empty, or a step returned something else than losses.
+            TrainingInterrupted: SIGTERM came.
+            TrainingError: a loader is empty, a step returned something else than losses, or the device cannot do it.
         """
-        device = device_of(self._network)
-        with _rng.isolated(self._seed, device), progress(self._epochs, self._epoch) as shown:
-            if self._random_state is not None:
-                _rng.restore(self._random_state, device)
-                self._random_state = None
-            while self._epoch < self._epochs and not self._stopped:
-                self._run_epoch(shown, kwargs)
-            return self._finish(kwargs)
+        with borrowed(device_of(self._module), self._mixed_precision, self._clip_norm) as acceleration:
+            self._acceleration = acceleration
+            try:
+                return self._run(acceleration, kwargs)
+            finally:
+                self._acceleration = None
+
+    def _run(self, acceleration: Acceleration, kwargs: dict[str, Any]) -> TrainingResult:
+        if acceleration.processes > 1:
+            self._move(acceleration.device)
+        device = device_of(self._module)
+        seed = None if self._seed is None else self._seed + acceleration.index
+        self._network = acceleration.prepare(self._module, self._optimizer)
+        self._optimizer.zero_grad(set_to_none=True)
+        try:
+            train = acceleration.shared(self._train_loader, "train_loader", even=True)
+            val = None if self._val_loader is None else acceleration.shared(self._val_loader, "val_loader", even=False)
+            with _rng.isolated(seed, device), progress(self._epochs, self._epoch) as shown, terminations() as asked:
+                if self._random_state is not None:
+                    self._restore_random("epoch")
+                while self._epoch < self._epochs and not self._stopped:
+                    self._run_epoch(train, val, shown, asked, kwargs)
+                acceleration.wait()
+                return self._finish(kwargs)
+        finally:
+            acceleration.release(self._network)
+            self._network = self._module
+
+    def _move(self, device: torch.device) -> None:
+        """To the device of this process."""
+        self._device = device
+        self._module.to(device)
+        if self._averaged is not None:
+            self._averaged.to(device)
+        if isinstance(self._criterion, nn.Module):
+            self._criterion.to(device)
 
     def __run__(self, **kwargs: Any) -> TrainingResult:
         """`run`, as the original system spells it."""
         return self.run(**kwargs)
 
-    def evaluate(self, loader: Iterable[Any], **kwargs: Any) -> dict[str, float]:
-        """Means over the samples of `loader` of the validation losses and metrics; without gradients, in eval mode.
-
-        Raises:
-            NonFiniteLossError: a loss is NaN or infinite.
-            TrainingError: the loader is empty.
-        """
-        modes = [(module, module.training) for module in self._network.modules()]
-        means = Means()
-        self._network.eval()
-        try:
-            with torch.no_grad():
-                for batch in loader:
-                    preds = self.get_val_batch_preds(batch, **kwargs)
-                    losses = self.get_val_losses(preds, batch, **kwargs)
-                    total_loss(losses, "get_val_losses", needs_grad=False)
-                    values = floats({**losses, **self.get_val_metrics(preds, batch, **kwargs)}, "get_val_losses")
-                    self._refuse_non_finite({name: values[name] for name in losses}, f"validation batch {means.batches + 1}")
-                    means.add(values, batch_size(batch))
-        finally:
-            for module, training in modes:
-                module.training = training
-        if not means.batches:
-            raise TrainingError("the validation loader gave no batch", hint="give a loader that can be read again every epoch")
-        return means.result()
-
     def resume(self, path: str | os.PathLike[str] | None = None) -> bool:
-        """Take the state of a checkpoint, so that `run` goes on after its epoch exactly as if it had never stopped.
+        """Take the state of a checkpoint, so that `run` goes on exactly as if it had never stopped.
 
         Exact means the same bits on one CPU process and the same number of threads, with loaders whose order depends on the
-        global generators or on generators of their own (persistent workers have a state that nobody can save).
+        global generators or on generators of their own (persistent workers have a state that nobody can save). Of an epoch that
+        was under way, the batches that were done are loaded again and left out.
 
         Args:
             path: the checkpoint; not given, `last.pt` of the checkpoints folder, if there is one.
@@ -180,177 +208,3 @@ class BaseTrainer(Steps):
         self._load(Path(path))
         logger.info("resumed from %s after epoch %d", path, self._epoch)
         return True
-
-    # ------------------------------------------------------------------ one epoch
-
-    def _run_epoch(self, shown: Progress, kwargs: dict[str, Any]) -> None:
-        started = time.perf_counter()
-        trained = self._train(shown, kwargs)
-        seconds = time.perf_counter() - started
-        entry = {f"train/{name}": value for name, value in trained.result().items()}
-        entry["learning_rate"] = self._rate
-        validated = None if self._val_loader is None else self.evaluate(self._val_loader, **kwargs)
-        entry.update({f"val/{name}": value for name, value in (validated or {}).items()})
-        self._refuse_bad_weights()
-        self._epoch += 1
-        self._history.append(entry)
-        if self._scheduler is not None and self.scheduler_interval == "epoch":
-            if isinstance(self._scheduler, ReduceLROnPlateau):
-                self._scheduler.step(entry["val/total_loss"])
-            else:
-                self._scheduler.step()
-        improved = validated is not None and self._remember_best(validated)
-        for name, value in entry.items():
-            self._log(name, value, self._epoch)
-        self._log("throughput/samples_per_second", trained.samples / max(seconds, 1e-9), self._epoch)
-        self._stopped = bool(self.if_stop_training(**kwargs))
-        self._save(improved)
-        text = ", ".join(f"{name} {value:.4g}" for name, value in entry.items())
-        logger.log(self._epoch_level, "epoch %d of %d: %s", self._epoch, self._epochs, text)
-        shown.note(text)
-        self.epoch_ended(self._epoch, entry)
-
-    def _train(self, shown: Progress, kwargs: dict[str, Any]) -> Means:
-        loader, means = self._train_loader, Means()
-        shown.begin(self._epoch + 1, len(loader) if isinstance(loader, Sized) else None)
-        self.train_mode()
-        for batch in loader:
-            preds = self.get_train_batch_preds(batch, **kwargs)
-            losses = self.get_train_losses(preds, batch, **kwargs)
-            total = total_loss(losses, "get_train_losses", needs_grad=True)
-            values = floats(losses, "get_train_losses")
-            # Before backward: a bad loss never reaches the weights.
-            self._refuse_non_finite(values, f"training step {self._step + 1} (batch {means.batches + 1} of the epoch)")
-            self._rate = float(self._optimizer.param_groups[0]["lr"])
-            self._descend(total)
-            self._step += 1
-            if self._scheduler is not None and self.scheduler_interval == "step":
-                self._scheduler.step()
-            means.add(values, batch_size(batch))
-            for name, value in values.items():
-                self._log(f"train_step/{name}", value, self._step)
-            shown.advance(values["total_loss"])
-        if not means.batches:
-            raise TrainingError(
-                f"the training loader gave no batch in epoch {self._epoch + 1}",
-                hint="the data set may be smaller than a batch with drop_last, or the loader can be read only once",
-            )
-        return means
-
-    def _descend(self, total: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self._optimizer.step()
-
-    def _remember_best(self, validated: dict[str, float]) -> bool:
-        score = self.get_score(validated)
-        if self._best is not None and score <= self._best["score"]:
-            return False
-        self._best = {"epoch": self._epoch, "score": score, "network": _copied(self._network.state_dict())}
-        return True
-
-    def _finish(self, kwargs: dict[str, Any]) -> TrainingResult:
-        best_epoch = self._epoch
-        if self._best is not None:
-            self._network.load_state_dict(self._best["network"])
-            best_epoch = self._best["epoch"]
-        self._network.eval()
-        entry = self._history[best_epoch - 1] if self._history else {}
-        prefix = "val/" if self._val_loader is not None else "train/"
-        metrics = {name.removeprefix(prefix): value for name, value in entry.items() if name.startswith(prefix)}
-        if self._eval_loader is not None:
-            for name, value in self.evaluate(self._eval_loader, **kwargs).items():
-                metrics[f"eval/{name}"] = value
-                self._log(f"eval/{name}", value, best_epoch)
-        return TrainingResult(self._network, self._epoch, best_epoch, metrics, [dict(entry) for entry in self._history])
-
-    def _log(self, tag: str, value: float, step: int) -> None:
-        if self._tbx_writer is not None:
-            self._tbx_writer.add_scalar(tag, value, step)
-
-    # ------------------------------------------------------------------ what is not finite
-
-    def _refuse_non_finite(self, values: Mapping[str, float], where: str) -> None:
-        if what := not_finite(values):
-            self._fail(f"{what} in {where}, epoch {self._epoch + 1}")
-
-    def _refuse_bad_weights(self) -> None:
-        # Without this a last step that overflows would end up in the checkpoint.
-        if name := bad_weight(self._network):
-            self._fail(f"the weights `{name}` are not finite after training step {self._step}, epoch {self._epoch + 1}")
-
-    def _fail(self, message: str) -> None:
-        rate = self._optimizer.param_groups[0]["lr"]
-        path = None if self._checkpoints_folder is None else self._checkpoints_folder / _checkpoint.LAST
-        kept = f"; the checkpoint of epoch {self._epoch} is kept: {path}" if path and self._epoch else ""
-        raise NonFiniteLossError(
-            f"{message}{kept}",
-            hint=f"lower the learning rate (it is {float(rate):g}) or warm it up; check the inputs for NaN and the labels",
-        )
-
-    # ------------------------------------------------------------------ checkpoints
-
-    def _save(self, improved: bool) -> None:
-        if self._checkpoints_folder is None:
-            return
-        best = self._best
-        if best is not None and best["epoch"] == self._epoch:
-            best = {**best, "network": None}  # the same tensors as `network` below
-        criterion = self._criterion.state_dict() if isinstance(self._criterion, nn.Module) else {}
-        content = {
-            "format": _checkpoint.FORMAT,
-            "epoch": self._epoch,
-            "step": self._step,
-            "stopped": self._stopped,
-            "network": self._network.state_dict(),
-            "criterion": criterion,
-            "optimizer": self._optimizer.state_dict(),
-            "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
-            "best": best,
-            "history": self._history,
-            "random": _rng.state(device_of(self._network)),
-            "loaders": [generator.get_state() for generator in self._loader_generators()],
-            "extra": self.extra_state(),
-        }
-        _checkpoint.write(self._checkpoints_folder / _checkpoint.LAST, content, check=not self._checked)
-        self._checked = True  # what cannot be read back shows in the first one
-        if improved:
-            best_only = {"format": _checkpoint.FORMAT, "epoch": self._epoch, "network": content["network"]}
-            _checkpoint.write(self._checkpoints_folder / _checkpoint.BEST, best_only)
-
-    def _load(self, path: Path) -> None:
-        content = _checkpoint.read(path)
-        generators = self._loader_generators()
-        self.load_extra_state(content["extra"])  # first, because a subclass may refuse it
-        try:
-            if len(generators) != len(content["loaders"]):
-                raise ValueError(
-                    f"it has {len(content['loaders'])} generators of loaders, the loaders given have {len(generators)}"
-                )
-            if (content["scheduler"] is None) != (self._scheduler is None):
-                raise ValueError("it was written " + ("without" if self._scheduler else "with") + " a scheduler")
-            self._network.load_state_dict(content["network"])
-            if isinstance(self._criterion, nn.Module):
-                self._criterion.load_state_dict(content["criterion"])
-            self._optimizer.load_state_dict(content["optimizer"])
-            if self._scheduler is not None:
-                self._scheduler.load_state_dict(content["scheduler"])
-            for generator, state in zip(generators, content["loaders"], strict=True):
-                generator.set_state(state)
-            self._epoch, self._step, self._stopped = content["epoch"], content["step"], content["stopped"]
-            self._history, self._random_state = content["history"], content["random"]
-            self._best = content["best"]
-            if self._best is not None and self._best["network"] is None:
-                self._best["network"] = content["network"]
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint `{path}` does not belong to this training: {error}",
-                hint="resume with the network, optimizer and scheduler that it was written with, or start afresh",
-            ) from error
-
-    def _loader_generators(self) -> list[torch.Generator]:
-        return _rng.loader_generators(loader for loader in (self._train_loader, self._val_loader) if loader is not None)
-
-
-def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in state.items()}

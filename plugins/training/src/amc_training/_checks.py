@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-__all__ = ["bad_weight", "check_loaders", "check_optimizer", "check_scheduler", "not_finite"]
+__all__ = ["bad_weight", "check_loaders", "check_optimizer", "check_options", "check_scheduler", "not_finite"]
 
 
 def check_scheduler(scheduler: Any, interval: str, *, validates: bool) -> None:
@@ -27,6 +27,29 @@ def check_scheduler(scheduler: Any, interval: str, *, validates: bool) -> None:
             raise TrainingError("ReduceLROnPlateau needs a validation loss", hint="give val_loader, or another scheduler")
         if interval == "step":
             raise TrainingError("ReduceLROnPlateau works once an epoch, and `scheduler_interval` is 'step'")
+
+
+def check_options(
+    mixed_precision: str,
+    accumulation: int,
+    clip_norm: float | None,
+    ema_decay: float | None,
+    patience: int | None,
+    checkpoint_steps: int | None,
+    val_loader: Any,
+) -> None:
+    """Refuse options of the loop that mean nothing."""
+    if mixed_precision not in {"no", "bf16", "fp16"}:
+        raise TrainingError(f"`mixed_precision` is {mixed_precision!r}, not 'no', 'bf16' or 'fp16'")
+    for name, count in {"accumulation": accumulation, "patience": patience, "checkpoint_steps": checkpoint_steps}.items():
+        if count is not None and count < 1:
+            raise TrainingError(f"`{name}` is {count}; it counts from 1")
+    if clip_norm is not None and not clip_norm > 0:
+        raise TrainingError(f"`clip_norm` is {clip_norm:g}; a largest norm is above 0")
+    if ema_decay is not None and not 0 < ema_decay < 1:
+        raise TrainingError(f"`ema_decay` is {ema_decay:g}, not between 0 and 1")
+    if patience is not None and val_loader is None:
+        raise TrainingError("`patience` waits for a better epoch on the validation set", hint="give val_loader")
 
 
 def check_loaders(epochs: int, loaders: dict[str, Any]) -> None:

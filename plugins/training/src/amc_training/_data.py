@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from amc_plugins.plugin import SettingsError
+from amc_training._augment import Augment, collate
 from amc_training._errors import TrainingError
 
-__all__ = ["ImageSet", "digits", "digits_set", "idx_images", "idx_set"]
+__all__ = ["ImageSet", "check_split", "digits", "digits_set", "idx_images", "idx_set", "loader_of", "read_idx"]
 
 Split = Literal["train", "validation", "test"]
 _SPLITS = ("train", "validation", "test")
@@ -46,7 +47,7 @@ def digits_set(split: Split = "train", transform: Callable[[Tensor], Any] | None
     The split is stratified and fixed. From the UCI optical recognition of handwritten digits (Alpaydin and Kaynak 1998,
     test part).
     """
-    _check(split)
+    check_split(split)
     bunch = load_digits()
     images = torch.from_numpy(bunch.images.astype(np.float32) / 16.0).unsqueeze(1)  # (1797, 1, 8, 8)
     labels = torch.from_numpy(bunch.target.astype(np.int64))  # (1797,)
@@ -56,13 +57,15 @@ def digits_set(split: Split = "train", transform: Callable[[Tensor], Any] | None
     return ImageSet(images[chosen], labels[chosen], transform)
 
 
-def digits(split: Split = "train", batch_size: int = 64, seed: int = 0) -> DataLoader[tuple[Any, int]]:
+def digits(
+    split: Split = "train", batch_size: int = 64, seed: int = 0, augment: Augment = "none"
+) -> DataLoader[tuple[Any, int]]:
     """Batches of `digits_set(split)`: images (N, 1, 8, 8) in [0, 1] and labels (N,). The training part is shuffled anew
-    every epoch.
+    every epoch, and augmented if `augment` says so.
 
     The order comes from a generator of the loader, started from `seed`.
     """
-    return _loader(digits_set(split), split, batch_size, seed)
+    return loader_of(digits_set(split), split, batch_size, seed, augment)
 
 
 def idx_set(folder: str | Path, split: Split = "train", transform: Callable[[Tensor], Any] | None = None) -> ImageSet:
@@ -74,7 +77,7 @@ def idx_set(folder: str | Path, split: Split = "train", transform: Callable[[Ten
         SettingsError: an unknown split, or a file is missing.
         TrainingError: a file is not what its name says, or images and labels differ in number.
     """
-    _check(split)
+    check_split(split)
     stem = _IDX_FILES[split]
     images = read_idx(_find(Path(folder), f"{stem}-images-idx3-ubyte"), 3)
     labels = read_idx(_find(Path(folder), f"{stem}-labels-idx1-ubyte"), 1)
@@ -88,9 +91,11 @@ def idx_set(folder: str | Path, split: Split = "train", transform: Callable[[Ten
     return ImageSet(scaled, torch.from_numpy(labels.astype(np.int64)), transform)
 
 
-def idx_images(folder: str | Path, split: Split = "train", batch_size: int = 128, seed: int = 0) -> DataLoader[tuple[Any, int]]:
-    """Batches of `idx_set(folder, split)`, shuffled like those of `digits`."""
-    return _loader(idx_set(folder, split), split, batch_size, seed)
+def idx_images(
+    folder: str | Path, split: Split = "train", batch_size: int = 128, seed: int = 0, augment: Augment = "none"
+) -> DataLoader[tuple[Any, int]]:
+    """Batches of `idx_set(folder, split)`, shuffled and augmented like those of `digits`."""
+    return loader_of(idx_set(folder, split), split, batch_size, seed, augment)
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -126,11 +131,25 @@ def _find(folder: Path, name: str) -> Path:
     )
 
 
-def _check(split: str) -> None:
+def check_split(split: str) -> None:
+    """Refuse an unknown split."""
     if split not in _SPLITS:
         raise SettingsError(f"`split` is {split!r}, not one of {', '.join(_SPLITS)}")
 
 
-def _loader(images: ImageSet, split: Split, batch_size: int, seed: int) -> DataLoader[tuple[Any, int]]:
+def loader_of(
+    images: Dataset[tuple[Any, int]], split: Split, batch_size: int, seed: int, augment: str, workers: int = 0
+) -> DataLoader[tuple[Any, int]]:
+    """A loader over a split: the training part shuffled, by a generator of its own, and augmented; the others as they are."""
     generator = torch.Generator().manual_seed(seed)
-    return DataLoader(images, batch_size=batch_size, shuffle=split == "train", generator=generator)
+    size = images[0][0].shape[-2:]
+    function = collate(augment, (size[0], size[1]))
+    train = split == "train"
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        shuffle=train,
+        generator=generator,
+        num_workers=workers,
+        collate_fn=function if train else None,
+    )

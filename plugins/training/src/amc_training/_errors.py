@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amc_plugins.plugin import AmcError
 
-__all__ = ["CheckpointError", "NonFiniteLossError", "TrainingError"]
+__all__ = ["CheckpointError", "NonFiniteLossError", "TrainingError", "TrainingInterrupted"]
 
 
 class TrainingError(AmcError):
@@ -19,3 +19,9 @@ class NonFiniteLossError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint cannot be written, read, or does not belong to this training."""
+
+
+class TrainingInterrupted(TrainingError):  # noqa: N818 - nothing is wrong: somebody asked
+    """SIGTERM asked the training to stop; a checkpoint was written, if there is a folder for it."""
+
+    exit_code = 130

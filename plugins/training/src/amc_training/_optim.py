@@ -11,12 +11,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from amc_training._errors import TrainingError
 
 if TYPE_CHECKING:
-    from amc_training.plugin import SupervisedSettings
+    from amc_training._settings import LabelledSettings
 
 __all__ = ["build_optimizer", "build_scheduler", "rate_factor"]
 
 
-def build_optimizer(network: nn.Module, settings: SupervisedSettings) -> optim.Optimizer:
+def build_optimizer(network: nn.Module, settings: LabelledSettings) -> optim.Optimizer:
     """The optimizer over the parameters that need a gradient.
 
     One-dimensional parameters (biases, normalisation, PReLU slopes) are not decayed (He et al., CVPR 2019, section 3.1).
@@ -39,7 +39,7 @@ def build_optimizer(network: nn.Module, settings: SupervisedSettings) -> optim.O
 
 
 def build_scheduler(
-    optimizer: optim.Optimizer, settings: SupervisedSettings, steps_per_epoch: int | None
+    optimizer: optim.Optimizer, settings: LabelledSettings, steps_per_epoch: int | None
 ) -> tuple[LRScheduler | ReduceLROnPlateau, Literal["epoch", "step"]]:
     """The schedule and how often it moves: every step if an epoch's length is known, else every epoch."""
     if settings.schedule == "plateau":
@@ -53,7 +53,7 @@ def build_scheduler(
     return LambdaLR(optimizer, factor), "step" if steps_per_epoch else "epoch"
 
 
-def rate_factor(settings: SupervisedSettings, epochs: float) -> float:
+def rate_factor(settings: LabelledSettings, epochs: float) -> float:
     """The learning rate as a share of the highest after `epochs` (with fractions) of `settings.epochs`.
 
     A linear warm-up (Goyal et al. 2017, section 2.2), then a cosine to 0 without restarts (Loshchilov and Hutter, ICLR

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from amc_training._errors import TrainingError
 
-__all__ = ["Means", "batch_size", "device_of", "floats", "labels", "predict", "to_device", "total_loss"]
+__all__ = ["Means", "batch_size", "device_of", "floats", "inputs_of", "labels", "length", "predict", "to_device", "total_loss"]
 
 
 class Means:
@@ -34,6 +34,24 @@ class Means:
     def result(self) -> dict[str, float]:
         """The means so far, in the order in which the names came."""
         return {name: total / max(self._samples[name], 1) for name, total in self._sums.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as plain data."""
+        return {"sums": dict(self._sums), "counts": dict(self._samples), "batches": self.batches, "samples": self.samples}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._sums, self._samples = dict(state["sums"]), dict(state["counts"])
+        self.batches, self.samples = state["batches"], state["samples"]
+
+    def sum_over_processes(self, summed: Callable[[Tensor], Tensor]) -> None:
+        """Make these the means over the samples of all processes; each of them has the same names."""
+        names = list(self._sums)
+        mine = [self.batches, self.samples, *(self._sums[name] for name in names), *(self._samples[name] for name in names)]
+        batches, samples, *rest = summed(torch.tensor(mine, dtype=torch.float64)).tolist()
+        self.batches, self.samples = int(batches), int(samples)
+        self._sums = dict(zip(names, rest[: len(names)], strict=True))
+        self._samples = dict(zip(names, (int(count) for count in rest[len(names) :]), strict=True))
 
 
 def total_loss(losses: Any, step: str, *, needs_grad: bool) -> Tensor:
@@ -92,6 +110,14 @@ def batch_size(batch: Any) -> int:
     return 1
 
 
+def length(loader: Iterable[Any]) -> int | None:
+    """The number of batches that a loader gives, if it knows."""
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:  # no length, or a DataLoader over a data set that has none
+        return None
+
+
 def to_device(batch: Any, device: torch.device | None) -> Any:
     """A batch (tensors in any nesting) with its tensors on `device`; as it is if that is None."""
     if device is None:
@@ -99,10 +125,15 @@ def to_device(batch: Any, device: torch.device | None) -> Any:
     return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, batch)
 
 
-def predict(network: nn.Module, batch: Any, device: torch.device | None) -> Any:
-    """The network on the first item of a batch: a tensor, or a tuple of the network's inputs."""
+def inputs_of(batch: Any, device: torch.device | None) -> tuple[Any, ...]:
+    """The network's inputs from the first item of a batch: a tensor, or a tuple of them."""
     inputs = to_device(_item(batch, 0), device)
-    return network(*inputs) if isinstance(inputs, tuple | list) else network(inputs)
+    return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+
+
+def predict(network: nn.Module, batch: Any, device: torch.device | None) -> Any:
+    """The network on the first item of a batch."""
+    return network(*inputs_of(batch, device))
 
 
 def labels(batch: Any, device: torch.device | None) -> Any:
