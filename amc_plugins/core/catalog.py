@@ -43,7 +43,11 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
         " split squeeze stack transpose unbind unflatten unsqueeze windows"
     },
     "amc-pruning": {"compressors": "pruning", "layer_handlers": "pruning_sampler"},
-    "amc-training": {"observers": "tensorboard", "trainers": "supervised"},
+    "amc-training": {
+        "layer_handlers": "fake_quantize",
+        "observers": "tensorboard",
+        "trainers": "distillation quantization supervised",
+    },
     "amc-venus-export": {"exporters": "vnmodel"},
 }
 """Distribution -> kind -> names of its entry points."""
