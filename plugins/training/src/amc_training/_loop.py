@@ -61,16 +61,16 @@ class Loop(Saving):
             else:
                 self._scheduler.step()
         improved = validated is not None and self._remember_best(validated)
-        for name, value in entry.items():
+        told = {**entry, "throughput/samples_per_second": trained.samples / max(seconds, 1e-9)}
+        for name, value in told.items():
             self._log(name, value, self._epoch)
-        self._log("throughput/samples_per_second", trained.samples / max(seconds, 1e-9), self._epoch)
         self._stopped = bool(self.if_stop_training(**kwargs)) or self._is_stale()
         self._save(improved)
         if self._is_main():
             text = ", ".join(f"{name} {value:.4g}" for name, value in entry.items())
             logger.log(self._epoch_level, "epoch %d of %d: %s", self._epoch, self._epochs, text)
             shown.note(text)
-            self.epoch_ended(self._epoch, entry)
+            self.epoch_ended(self._epoch, told)
 
     def _train(self, loader: Iterable[Any], shown: Progress, asked: Request, kwargs: dict[str, Any]) -> Means:
         means, size = Means(), length(loader)

@@ -111,4 +111,7 @@ class Steps:
         """Take back what `extra_state` gave."""
 
     def epoch_ended(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Told about every epoch (from 1) with its entry of the history, after its checkpoint is written. Default: nothing."""
+        """Told about every epoch (from 1) with its entry of the history and the throughput, after its checkpoint is written.
+
+        Default: nothing.
+        """
