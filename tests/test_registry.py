@@ -172,8 +172,8 @@ BROKEN = [
         f"it is written for plugin API 2.0, this core has {AMC_API[0]}.{AMC_API[1]}",
         "pip install -U amc-plugins",
     ),
-    ("future_api", "next-year", "it is written for plugin API 1.99, this core has 1.0", "pip install -U amc-plugins"),
-    ("past_api", "last-century", "it is written for plugin API 0.9, this core has 1.0", "pip install -U amc-fixture-past-api"),
+    ("future_api", "next-year", "it is written for plugin API 1.99, this core has 1.1", "pip install -U amc-plugins"),
+    ("past_api", "last-century", "it is written for plugin API 0.9, this core has 1.1", "pip install -U amc-fixture-past-api"),
     (
         "wrong_names",
         "watcher",
@@ -510,7 +510,7 @@ def test_a_script_cannot_take_an_installed_name_by_accident(only_fixtures: Put) 
 
 def test_a_script_for_another_api_is_refused(only_fixtures: Put) -> None:
     only_fixtures()
-    with pytest.raises(PluginError, match=r"written for plugin API 9\.0, this core has 1.0") as caught:
+    with pytest.raises(PluginError, match=r"written for plugin API 9\.0, this core has 1.1") as caught:
         amc.register(mine(api=(9, 0)))
     assert caught.value.hint == "pip install -U amc-plugins"
     with pytest.raises(PluginError, match="expected a declaration such as CompressorSpec"):

@@ -23,8 +23,8 @@ __all__ = [
     "TunerSpec",
 ]
 
-AMC_API = (1, 0)
-"""Version of the contract. A plugin loads when its major equals this one and its minor is not above it."""
+AMC_API = (1, 1)
+"""Version of the contract. A plugin loads when its major equals this one and its minor is not above it (docs/versions.md)."""
 
 _NAME = r"^[a-z][a-z0-9]*([_-][a-z0-9]+)*$"
 _TARGET = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)*:[A-Za-z_]\w*$"
@@ -76,6 +76,8 @@ class CompressorSettings(Settings):
             raise ValueError("`accuracy_first` needs `accuracy_threshold`, the accuracy to stay above")
         if self.accuracy_threshold and "accuracy_first" in self.model_fields_set and not self.accuracy_first:
             raise ValueError("`accuracy_threshold` is given and `accuracy_first` is off: leave one of them out")
+        if self.accuracy_threshold:
+            self.__dict__["accuracy_first"] = True  # so that settings written out in full mean the same when they are read
         if self.drawgraph and self.checkpointfolder is None:
             raise ValueError("`drawgraph` needs `checkpointfolder`, the folder to draw into")
         return self
@@ -97,6 +99,8 @@ class PluginSpec(BaseModel):
     """The contract version that the plugin was written for, for example `(1, 0)`."""
     replaces: tuple[str, ...] = ()
     """Distributions whose plugin of the same name this one takes the place of."""
+    known_exceptions: dict[str, str] = Field(default_factory=dict)
+    """Conformance checks that the plugin fails, each with the reason (since 1.1); see `amc_plugins.testing`."""
 
     @field_validator("summary")
     @classmethod
@@ -119,6 +123,9 @@ class LayerHandlerSpec(PluginSpec):
     """Dotted names of module classes (`torch.nn.Conv2d`), functions and tensor methods (`torch.Tensor.view`)."""
     emitters: dict[str, Target] = Field(default_factory=dict)
     """Code per exporter, for example `{"onnx": "amc_op_conv._onnx:conv2d"}`; imported only by that exporter."""
+    examples: Target | None = None
+    """Code that gives example calls, imported only by conformance checks (since 1.1): a function that is called with `name` and
+    returns tuples of a module or function and its inputs, for example `(F.relu, image)`."""
     options: dict[str, str] = Field(default_factory=dict)
     """Passed to the handler's constructor; what `transparent` and `barrier` use."""
 

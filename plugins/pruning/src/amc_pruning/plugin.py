@@ -79,7 +79,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
         name="pruning_sampler",
         op="vn.pruning_sampler",
         summary="picks the kept channels of a shared feature map",
-        api=(1, 0),
+        api=(1, 1),
+        examples="amc_pruning._examples:examples",
         target="amc_pruning._sampler:PruningSamplerHandler",
         captures=("amc_pruning._sampler.PruningSampler",),
     )

@@ -98,7 +98,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
             name=name,
             op=f"vn.{name}",
             summary=summary,
-            api=(1, 0),
+            api=(1, 1),
+            examples="amc_op_activation._examples:examples",
             target=f"amc_op_activation.{target}",
             captures=tuple(f"{_PLACES[place]}.{rest}" for place, _, rest in places),
         )

@@ -107,6 +107,10 @@ _UNARY: dict[str, tuple[str, str]] = {
 }
 
 
+_METHODS_ONLY = ("absolute_", "sign_")
+"""Spellings that torch has as methods of tensors and not as functions."""
+
+
 @hookimpl
 def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
     for name, (target, module, summary, functions, methods) in _HANDLERS.items():
@@ -123,11 +127,12 @@ def _spec(name: str, target: str, summary: str, module: str, functions: list[str
         name=name,
         op=f"vn.{name}",
         summary=summary,
-        api=(1, 0),
+        api=(1, 1),
+        examples="amc_op_arithmetic._examples:examples",
         target=f"amc_op_arithmetic.{target}",
         captures=(
             *([f"amc_op_arithmetic.{module}"] if module else []),
-            *(f"torch.{function}" for function in functions if not function.startswith("__")),
+            *(f"torch.{one}" for one in functions if not one.startswith("__") and one not in _METHODS_ONLY),
             *(f"torch.Tensor.{method}" for method in methods),
         ),
     )

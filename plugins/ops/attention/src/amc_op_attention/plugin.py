@@ -44,7 +44,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
             name=name,
             op=f"vn.{name}",
             summary=summary,
-            api=(1, 0),
+            api=(1, 1),
+            examples="amc_op_attention._examples:examples",
             target=f"amc_op_attention.{target}",
             captures=tuple(spellings.split()),
         )

@@ -14,7 +14,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
             name=f"conv{rank}d",
             op=f"vn.conv{rank}d",
             summary=f"{rank}-D convolution: dense, grouped, depthwise",
-            api=(1, 0),
+            api=(1, 1),
+            examples="amc_op_conv._examples:examples",
             target=f"amc_op_conv._conv:Conv{rank}dHandler",
             captures=(f"torch.nn.Conv{rank}d", f"torch.nn.functional.conv{rank}d", f"torch.conv{rank}d"),
         )
@@ -22,7 +23,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
             name=f"conv_transpose{rank}d",
             op=f"vn.conv_transpose{rank}d",
             summary=f"transposed {rank}-D convolution: dense, grouped, depthwise",
-            api=(1, 0),
+            api=(1, 1),
+            examples="amc_op_conv._examples:examples",
             target=f"amc_op_conv._transpose:ConvTranspose{rank}dHandler",
             captures=(
                 f"torch.nn.ConvTranspose{rank}d",

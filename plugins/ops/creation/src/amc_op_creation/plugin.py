@@ -33,7 +33,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
             name=name,
             op=f"vn.{name}",
             summary=summary,
-            api=(1, 0),
+            api=(1, 1),
+            examples="amc_op_creation._examples:examples",
             target=f"amc_op_creation.{target}",
             captures=(
                 *(f"torch.{function}" for function in functions.split()),

@@ -13,7 +13,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
         name="linear",
         op="vn.linear",
         summary="fully connected layer on the last axis",
-        api=(1, 0),
+        api=(1, 1),
+        examples="amc_op_linear._examples:examples",
         target="amc_op_linear._linear:LinearHandler",
         captures=("torch.nn.Linear", "torch.nn.functional.linear"),
     )
@@ -21,7 +22,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
         name="embedding",
         op="vn.embedding",
         summary="rows of a table, looked up by number",
-        api=(1, 0),
+        api=(1, 1),
+        examples="amc_op_linear._examples:examples",
         target="amc_op_linear._embedding:EmbeddingHandler",
         captures=("torch.nn.Embedding", "torch.nn.functional.embedding", "torch.embedding"),
     )

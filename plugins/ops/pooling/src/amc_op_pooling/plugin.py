@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 from amc_plugins.plugin import LayerHandlerSpec, hookimpl
 
-# kind: class, summary, further spellings for two axes
+# kind: class, summary, further spellings; one without a placeholder is for one axis only
 _POOLS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "max_pool": (
         "MaxPool",
         "the largest entry of each window",
         ("torch.max_pool{0}d", "torch.nn.functional.max_pool{0}d_with_indices"),
     ),
-    "avg_pool": ("AvgPool", "the mean of each window", ("torch.avg_pool{0}d",)),
+    "avg_pool": ("AvgPool", "the mean of each window", ("torch.avg_pool1d",)),
     "adaptive_avg_pool": (
         "AdaptiveAvgPool",
         "means of windows that give a chosen output size",
-        ("torch.adaptive_avg_pool{0}d",),
+        ("torch.adaptive_avg_pool1d",),
     ),
     "adaptive_max_pool": (
         "AdaptiveMaxPool",
         "largest entries of windows that give a chosen output size",
-        ("torch.adaptive_max_pool{0}d", "torch.nn.functional.adaptive_max_pool{0}d_with_indices"),
+        ("torch.adaptive_max_pool1d", "torch.nn.functional.adaptive_max_pool{0}d_with_indices"),
     ),
 }
 
@@ -64,13 +64,14 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
                 name=name,
                 op=f"vn.{name}",
                 summary=summary,
-                api=(1, 0),
+                api=(1, 1),
+                examples="amc_op_pooling._examples:examples",
                 target=f"amc_op_pooling._pool:{module}Handler",
                 captures=(
                     f"torch.nn.{module}",
                     f"amc_op_pooling.{module}",
                     f"torch.nn.functional.{name}",
-                    *(one.format(rank) for one in more),
+                    *(one.format(rank) for one in more if rank == 1 or "{0}" in one),
                 ),
             )
     for name, (target, summary, further) in _REDUCTIONS.items():
@@ -78,7 +79,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
             name=name,
             op=f"vn.{name}",
             summary=summary,
-            api=(1, 0),
+            api=(1, 1),
+            examples="amc_op_pooling._examples:examples",
             target=f"amc_op_pooling.{target}",
             captures=(f"torch.{name}", f"torch.Tensor.{name}", *further.split()),
         )

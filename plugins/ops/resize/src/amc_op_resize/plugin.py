@@ -92,5 +92,11 @@ _HANDLERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
     for name, (target, summary, captures) in _HANDLERS.items():
         yield LayerHandlerSpec(
-            name=name, op=f"vn.{name}", summary=summary, api=(1, 0), target=f"amc_op_resize.{target}", captures=captures
+            name=name,
+            op=f"vn.{name}",
+            summary=summary,
+            api=(1, 1),
+            target=f"amc_op_resize.{target}",
+            captures=captures,
+            examples="amc_op_resize._examples:examples",
         )

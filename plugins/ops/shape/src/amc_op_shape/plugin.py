@@ -99,7 +99,8 @@ def amc_layer_handlers() -> Iterator[LayerHandlerSpec]:
             name=name,
             op=f"vn.{name}",
             summary=summary,
-            api=(1, 0),
+            api=(1, 1),
+            examples="amc_op_shape._examples:examples",
             target=f"amc_op_shape.{target}",
             captures=(
                 *(module if "." in module else f"amc_op_shape.{module}" for module in modules.split()),
