@@ -52,7 +52,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     Console(file=sys.stdout, highlight=False, color_system="auto" if _colours(sys.stdout) else None).print(drawn)
 
 
-_STYLES = {"broken": "red", "conflict": "red", "disabled": "dim", "loaded": "green"}
+_STYLES = {
+    "broken": "red",
+    "conflict": "red",
+    "disabled": "dim",
+    "failed": "red",
+    "known": "yellow",
+    "loaded": "green",
+    "passed": "green",
+    "skipped": "dim",
+}
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:

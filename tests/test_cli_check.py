@@ -1,0 +1,45 @@
+"""`amc plugins check`: the table, the JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+
+from amc_plugins.testing import check_names
+from tests.work_files import Command
+
+
+def test_a_good_plugin(amc_: Command) -> None:
+    code, out, _ = amc_("plugins", "check", "uniform")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split()[:2] == ["CHECK", "RESULT"]
+    assert [line.split()[0] for line in lines[1:-2]] == check_names("tuners")
+    assert lines[-1] == f"{len(check_names('tuners'))} passed"
+
+
+def test_a_known_exception_and_json(amc_: Command) -> None:
+    code, out, _ = amc_("plugins", "check", "lowrank", "--only", "mode_is_kept", "--only", "plan_is_sound", "--json")
+    assert code == 0
+    content = json.loads(out)
+    assert content["ok"] is True
+    results = {one["check"]: one for one in content["checks"]}
+    assert results["plan_is_sound"]["result"] == "passed"
+    assert results["mode_is_kept"]["result"] == "known" and "eval mode" in results["mode_is_kept"]["text"]
+
+
+def test_a_failure_is_exit_code_one(amc_: Command) -> None:
+    code, out, _ = amc_("plugins", "check", "supervised", "--only", "it_learns", "--set", "learning_rate=1e-30")
+    assert code == 1
+    assert "failed" in out and "the cross-entropy of the training digits goes from" in out
+
+
+def test_what_is_not_there(amc_: Command) -> None:
+    code, _, error = amc_("plugins", "check", "prunning")
+    assert code == 2 and "did you mean `pruning`" in error
+    code, _, error = amc_("plugins", "check", "uniform", "--only", "seeds_respected")
+    assert code == 2 and "did you mean `seeds_are_respected`" in error
+
+
+def test_several_kinds(amc_: Command) -> None:
+    code, out, _ = amc_("plugins", "check", "uniform", "--kind", "tuner", "--only", "declaration")
+    assert code == 0 and "1 passed" in out
