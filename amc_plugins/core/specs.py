@@ -5,8 +5,10 @@ A declaration says what a plugin offers and where its code is (`target`, importe
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -41,11 +43,27 @@ class Settings(BaseModel):
 
     One model validates the Python call, the recipe and the command line, and prints in `amc plugins show`. Give every field a
     default, bounds and a `description`. A field that is declared but not implemented yet is listed in `not_implemented`; it
-    refuses every value but its default, so that nothing is silently ignored.
+    refuses every value but its default, so that nothing is silently ignored. A setting that got another name is in `renamed`
+    (old name -> new name, since 1.1): the old one is taken, with a FutureWarning that names the new one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     not_implemented: ClassVar[frozenset[str]] = frozenset()
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        values = dict(given)
+        for old, new in cls.renamed.items():
+            if old in values:
+                if new in values:
+                    raise ValueError(f"`{old}` is the old name of `{new}`, and both are given: leave `{old}` out")
+                warnings.warn(f"the setting `{old}` is called `{new}` now; the old name will go", FutureWarning, stacklevel=2)
+                values[new] = values.pop(old)
+        return values
 
     @model_validator(mode="after")
     def _refuse_what_is_not_implemented(self) -> Self:

@@ -120,6 +120,9 @@ def check_settings_are_described(subject: Subject) -> None:
     assert not bare, f"settings without a description: {', '.join(bare)}"
     needed = [name for name, field in subject.settings_model.model_fields.items() if field.is_required()]
     assert not needed, f"settings without a default: {', '.join(needed)}"
+    fields = subject.settings_model.model_fields
+    for old, new in subject.settings_model.renamed.items():
+        assert new in fields and old not in fields, f"`renamed` leads from `{old}` to `{new}`, and there is no such new setting"
 
 
 @check(*_WITH_SETTINGS)
