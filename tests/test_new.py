@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import sysconfig
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,10 @@ import pytest
 from amc_plugins.cli.new import WHAT
 from amc_plugins.core.scaffold import TEMPLATES, names_of, write_distribution
 from amc_plugins.plugin import AmcError
+from tests import environments
+from tests.environments import environment, install
 from tests.work_files import Command
 
-SITE = Path(sysconfig.get_path("purelib"))
 NEW = {
     "compressor": "big-filters",
     "tuner": "hill-climb",
@@ -100,39 +98,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("new")
     for what, name in NEW.items():
         write_distribution(what, name, where / f"amc-{name}")
-    venv.create(where / "venv", with_pip=False)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    parent = f"import site; site.addsitedir({str(SITE)!r})\n"
-    (where / "venv" / "lib" / version / "site-packages" / "parent.pth").write_text(parent)
-    install(where, *(where / f"amc-{name}" for name in NEW.values()))
+    install(environment(where / "venv"), *(where / f"amc-{name}" for name in NEW.values()), editable=True)
     return where
-
-
-def install(where: Path, *folders: Path) -> None:
-    """`pip install -e`, without a network."""
-    command = [sys.executable, "-m", "pip", "--python", str(where / "venv" / "bin" / "python"), "install", "-qq"]
-    command += ["--no-build-isolation", "--no-deps", "--no-index"]
-    for one in folders:
-        command += ["-e", str(one)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
 
 
 @pytest.fixture
 def run(folder: Path) -> Python:
     """The environment's interpreter."""
-
-    def run(*arguments: str, cwd: Path = folder) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(folder / "venv" / "bin" / "python"), *arguments],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-
-    return run
+    return lambda *arguments, cwd=folder: environments.run(folder / "venv" / "bin" / "python", *arguments, folder=cwd)
 
 
 def listed(run: Python) -> dict[str, dict[str, Any]]:
@@ -228,7 +201,7 @@ def test_the_walk_of_an_author(folder: Path, run: Python) -> None:
         (own / path).write_text(text.replace(before, after))
         edited += max(len(before.splitlines()), len(after.splitlines()))
     assert edited <= 10
-    install(folder, own)
+    install(folder / "venv" / "bin" / "python", own, editable=True)
     checked = run("-m", "amc_plugins", "plugins", "check", "keep-first", "--json")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert {one["result"] for one in json.loads(checked.stdout)["checks"]} == {"passed"}

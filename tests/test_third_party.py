@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 
+from tests import environments
+from tests.environments import SITE
+
 OUTSIDE = Path(__file__).parent / "fixtures" / "outside" / "acme"
-SITE = Path(sysconfig.get_path("purelib"))
 
 MODEL = """
 import torch
@@ -30,22 +30,15 @@ def data():
 
 
 def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(python), "-m", "amc_plugins", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=300
-    )
+    return environments.run(python, "-m", "amc_plugins", *arguments, folder=folder)
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment that sees this one's packages, with the outside distribution installed by pip."""
     folder = tmp_path_factory.mktemp("outside")
-    venv.create(folder / "venv", with_pip=False)
-    python = folder / "venv" / "bin" / "python"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    own = folder / "venv" / "lib" / version / "site-packages"
-    (own / "parent.pth").write_text(f"import site; site.addsitedir({str(SITE)!r})\n")
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "--no-build-isolation", "--no-deps"]
-    subprocess.run([*install, "--no-index", str(OUTSIDE)], check=True, capture_output=True, timeout=300)
+    python = environments.environment(folder / "venv")
+    environments.install(python, OUTSIDE)
     (folder / "model.py").write_text(MODEL)
     return python
 

@@ -1,0 +1,1 @@
+"""Channel independence-based pruning (CHIP)."""

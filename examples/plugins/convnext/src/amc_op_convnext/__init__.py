@@ -1,0 +1,1 @@
+"""Layers of ConvNeXt and MetaFormer, and what amc-plugins needs to know of them."""

@@ -1,0 +1,1 @@
+"""Networks as archives of torch.export."""
