@@ -9,8 +9,9 @@ import pytest
 from amc_plugins.core.discovery import KINDS, discover
 from amc_plugins.plugin import SettingsError
 from amc_plugins.testing import Check, check_names, plugin_checks
-from amc_plugins.testing.checks import _checks
+from amc_plugins.testing.checks import checks_of
 from amc_plugins.testing.declarations import imported_by
+from scripts import write_checks
 
 INSTALLED = [record for record in discover() if record.status == "available"]
 
@@ -48,8 +49,12 @@ def test_plugin(check: Check) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_check_says_what_it_proves(kind: str) -> None:
     assert len(check_names(kind)) >= 7
-    for name, function in _checks(kind).items():
+    for name, function in checks_of(kind).items():
         assert len((inspect.getdoc(function) or "").split()) >= 8, name
+
+
+def test_the_page_of_the_checks_is_up_to_date() -> None:
+    assert write_checks.PAGE.read_text(encoding="utf-8") == write_checks.page(), "run scripts/write_checks.py"
 
 
 def test_known_exceptions_must_name_checks() -> None:

@@ -16,7 +16,7 @@ from amc_plugins.core.registry import registry, reset_registry
 from amc_plugins.core.scaffold import write_distribution
 from amc_plugins.plugin import AMC_API
 from amc_plugins.testing import Check, Outcome, plugin_checks
-from amc_plugins.testing.checks import _checks
+from amc_plugins.testing.checks import checks_of
 from tests.fixtures.wrong.book import WRONG
 
 RIGHT = {
@@ -32,7 +32,7 @@ RIGHT = {
 def one_kind() -> list[tuple[str, str]]:
     found: dict[Any, tuple[str, str]] = {}
     for kind in ("observers", *(one for one in KINDS if one != "observers")):
-        for name, function in _checks(kind).items():
+        for name, function in checks_of(kind).items():
             found.setdefault(function, (kind, name))
     return [one for one in found.values() if one not in SHOWN_BELOW]
 

@@ -15,7 +15,7 @@ from amc_plugins.core.errors import SettingsError, UnknownPluginError, nearest
 from amc_plugins.core.registry import registry
 from amc_plugins.core.specs import PluginSpec, Settings
 
-__all__ = ["Check", "DoesNotApply", "Outcome", "Subject", "check", "check_names", "plugin_checks"]
+__all__ = ["Check", "DoesNotApply", "Outcome", "Subject", "check", "check_names", "checks_of", "plugin_checks"]
 
 Result = Literal["passed", "failed", "known", "skipped"]
 
@@ -124,7 +124,7 @@ class Check:
             self.function(self.subject)
         except DoesNotApply as answer:
             return Outcome(self, "skipped", str(answer))
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             if self._known() is not None:
                 return Outcome(self, "known", str(self._known()), error)
             text = str(error) if isinstance(error, AssertionError) else f"raised {type(error).__name__}: {error}"
@@ -167,7 +167,7 @@ def check(*kinds: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None
 
 def check_names(kind: str) -> list[str]:
     """Names of the checks that plugins of a kind get, in the order in which they run."""
-    return list(_checks(kind))
+    return list(checks_of(kind))
 
 
 def plugin_checks(
@@ -198,7 +198,7 @@ def plugin_checks(
         )
     checks: list[Check] = []
     for one in kinds:
-        functions = _checks(one)
+        functions = checks_of(one)
         subject = importlib.import_module(_MODULES[one]).Under(one, name, settings or {})
         checks += [
             Check(one, name, title, function, subject, (known or {}).get(title)) for title, function in functions.items()
@@ -210,7 +210,8 @@ def plugin_checks(
     return checks
 
 
-def _checks(kind: str) -> dict[str, Callable[[Any], None]]:
+def checks_of(kind: str) -> dict[str, Callable[[Any], None]]:
+    """The checks of a kind by name: first those of every kind."""
     importlib.import_module(_COMMON)
     importlib.import_module(_MODULES[kind])
     return dict(sorted(_TABLE[kind].items(), key=lambda item: item[1].__module__ != _COMMON))
