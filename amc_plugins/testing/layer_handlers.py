@@ -104,18 +104,25 @@ class _Alone(nn.Module):
 
 
 class _Between(_Alone):
-    """The call between layers that make its channels and layers that read them, on axis 1 or on the last one."""
+    """The call between layers that make its channels and layers that read them, each on axis 1 or on the last one."""
 
-    def __init__(self, call: Any, arguments: Sequence[Any], inputs: Sequence[Tensor], axis: int) -> None:
+    def __init__(self, call: Any, arguments: Sequence[Any], inputs: Sequence[Tensor], axes: tuple[int, int]) -> None:
         super().__init__(call, arguments)
-        self.before = nn.ModuleList(_layer(one, axis) for one in inputs)
+        self.before = nn.ModuleList(_layer(one, axes[0]) for one in inputs)
         with torch.no_grad():
-            outputs = pytree.tree_leaves(self.run([layer(one) for layer, one in zip(self.before, inputs, strict=True)]))
-        self.after = nn.ModuleList(_layer(one, axis) for one in outputs)
+            self.after = nn.ModuleList(_layer(one, axes[1]) for one in self.middle(inputs))
+
+    def middle(self, tensors: Sequence[Tensor]) -> list[Any]:
+        """What the call makes; entries that are true or false choose among those of an input, so that layers can read them."""
+        given = [layer(one) for layer, one in zip(self.before, tensors, strict=True)]
+        made = pytree.tree_leaves(self.run(given))
+        return [
+            given[0] * one if isinstance(one, Tensor) and one.dtype == torch.bool and one.shape == given[0].shape else one
+            for one in made
+        ]
 
     def forward(self, *tensors: Tensor) -> Any:
-        outputs = pytree.tree_leaves(self.run([layer(one) for layer, one in zip(self.before, tensors, strict=True)]))
-        return [layer(one) for layer, one in zip(self.after, outputs, strict=True)]
+        return [layer(one) for layer, one in zip(self.after, self.middle(tensors), strict=True)]
 
 
 class _Pass(nn.Module):
@@ -321,34 +328,38 @@ def check_masked_equals_shrunk(subject: Under) -> None:
     for index, one in enumerate(subject.captured):
         if not any(node.op == subject.op for node in one.network.graph.nodes):
             continue
-        for axis in (1, -1) if any(x.dim() > 2 for x in one.inputs) else (1,):
-            found = _between(one, axis)
+        removed = False
+        for axes in ((1, 1), (-1, -1), (1, -1), (-1, 1)):
+            if removed and axes[0] != axes[1]:  # channels that change their axis: for those that nothing else has shown
+                continue
+            found = _between(one, axes)
             if found is None:
                 continue
             network, inputs = found
             if "opaque" in (ops := [node.op for node in network.graph.nodes]):
                 raise DoesNotApply(f"the layers around it cannot be captured here: {ops}")
             try:
-                _check_removal(network, inputs)
+                removed |= _check_removal(network, inputs)
             except AssertionError as error:
-                raise AssertionError(f"example {index}, channels on axis {axis}: {error}") from error
+                raise AssertionError(f"example {index}, channels on axis {axes[0]} and then {axes[1]}: {error}") from error
 
 
-def _between(one: Captured, axis: int) -> tuple[ReconstructedNetwork, list[Tensor]] | None:
+def _between(one: Captured, axes: tuple[int, int]) -> tuple[ReconstructedNetwork, list[Tensor]] | None:
     """The call between other layers, and positive inputs; None where the call does not take what these give."""
     inputs = [x.abs() + 0.1 if x.is_floating_point() else x for x in one.inputs]
     try:
-        model = made(lambda: _Between(one.call, one.arguments, inputs, axis)).eval()
+        model = made(lambda: _Between(one.call, one.arguments, inputs, axes)).eval()
     except (RuntimeError, ValueError, TypeError):
         return None
     return capture(model, *inputs), inputs
 
 
-def _check_removal(network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
+def _check_removal(network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> bool:
+    """Remove half of every group that can go; whether there was one."""
     channels = channel_map(network)
     groups = [group for group in channels.groups if not group.pinned and len(group) > 1]
     if not groups:
-        return
+        return False
     before = fingerprint(network)
     kept = {group.name: (len(group) + 1) // 2 for group in groups}
     removed = torch.cat([group.ids[kept[group.name] :] for group in groups])
@@ -358,6 +369,7 @@ def _check_removal(network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> N
     assert told == real, f"{told} MACs are predicted for the smaller network, it has {real}"
     assert_masked_equals_shrunk(network, *inputs)
     assert_rebuilds(smaller, *inputs)
+    return True
 
 
 @check("layer_handlers")

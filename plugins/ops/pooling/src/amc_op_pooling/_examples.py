@@ -23,11 +23,13 @@ def examples(name: str) -> list[tuple[Any, ...]]:
     x = random(2, 6, 4, 5)
     function = getattr(torch, name)
     if name in ("any", "all"):
-        return [(lambda one: function(one > 0.5, 2), x), (lambda one: function(one > 0.5), x)]
+        return [(lambda one: one * function(one > 0.5, 2, keepdim=True), x), (lambda one: function(one > 0.5), x)]
     if name in ("max", "min"):
         return [(lambda one: function(one, 2)[0], x), (function, x), (function, x, x.flip(3))]
-    if name in ("argmax", "argmin", "argsort"):
-        return [(lambda one: function(one, 2), x)]
+    if name in ("argmax", "argmin"):
+        return [(lambda one: function(one, 2), x), (lambda one: one.gather(3, function(one, 3, keepdim=True)), x)]
+    if name == "argsort":
+        return [(lambda one: function(one, 2), x), (lambda one: one.gather(3, function(one, 3)), x)]
     if name in ("cumsum", "cumprod"):
         return [(lambda one: function(one, 2), x)]
     if name == "sort":

@@ -42,7 +42,7 @@ def examples(name: str) -> list[tuple[Any, ...]]:
         "flip": [(lambda a: a.flip(2), x), (lambda a: a.flip((1, 3)), x)],
         "setitem": [(_with_border, x)],
         "windows": [(lambda a: a.unfold(3, 2, 2), x)],
-        "gather": [(torch.gather, x, 3, places)],
+        "gather": [(torch.gather, x, 3, places), (lambda a: a.gather(3, a.argsort(3)), x)],
         "chunk": [(lambda a: a.chunk(2, 1), x), (lambda a: a.chunk(3, -1), x)],
         "split": [(lambda a: a.split([3, 5], 1), x), (lambda a: torch.split(a, 2, 2), x)],
         "slice": [(lambda a: a[:, 1:6:2], x), (lambda a: a[..., -1], x), (lambda a: a.narrow(1, 2, 4), x)],
