@@ -95,6 +95,14 @@ def test_a_heavy_light_module_is_found(only_fixtures: Callable[..., None], write
     assert "numpy at " in outcome.text and "fixture_heavy.py:1" in outcome.text
 
 
+def test_a_heavy_hook_is_found(only_fixtures: Callable[..., None], write_dist: Callable[..., Path]) -> None:
+    source = "from amc_plugins.plugin import TunerSpec, hookimpl\n@hookimpl\ndef amc_tuners():\n    import torch\n"
+    source += "    yield TunerSpec(name='y', summary='y', api=(1, 0), target='fixture_slow:X')\n"
+    only_fixtures(write_dist("slow", {"tuners": {"y": "fixture_slow"}}, source))
+    outcome = outcome_of("y", "tuners", "light_to_import")
+    assert outcome.result == "failed" and "torch at " in outcome.text and "fixture_slow.py:4" in outcome.text
+
+
 def test_a_misspelt_capture_is_found(only_fixtures: Callable[..., None], write_dist: Callable[..., Path]) -> None:
     source = "from amc_plugins.plugin import barrier, hookimpl\n@hookimpl\ndef amc_layer_handlers():\n"
     source += "    yield barrier('torch.nn.ReLUU', why='of a typing error', name='x')\n"

@@ -52,7 +52,7 @@ def check_declaration(subject: Subject) -> None:
 
 @check(*KINDS)
 def check_light_to_import(subject: Subject) -> None:
-    """Importing the module of its entry point loads neither torch nor numpy nor scipy, so listings and help stay fast."""
+    """Importing the module of its entry point, and calling its hooks, loads neither torch nor numpy nor scipy."""
     record = subject.record
     if record.distribution == SCRIPT:
         raise DoesNotApply("registered by a script, so nothing imports it from an entry point")
@@ -62,7 +62,7 @@ def check_light_to_import(subject: Subject) -> None:
 
 _PROBE = """
 import importlib, json, sys, traceback
-heavy, modules = json.loads(sys.argv[1])
+heavy, hooks, modules = json.loads(sys.argv[1])
 
 class Gate:
     def __init__(self):
@@ -82,7 +82,9 @@ found = {}
 for module in modules:
     gate.seen = []
     try:
-        importlib.import_module(module)
+        imported = importlib.import_module(module)
+        for hook in hooks:
+            list(getattr(imported, hook, list)())
     except BaseException as error:
         if not gate.seen:
             gate.seen.append(f"nothing: it fails with {type(error).__name__}: {error}")
@@ -99,7 +101,12 @@ def imported_by(*modules: str) -> str:
     """
     if unknown := [module.partition(":")[0] for module in modules if module.partition(":")[0] not in _probed]:
         done = subprocess.run(
-            [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{_PROBE}", json.dumps([_HEAVY, unknown])],
+            [
+                sys.executable,
+                "-c",
+                f"import sys; sys.path[:] = {sys.path!r}\n{_PROBE}",
+                json.dumps([_HEAVY, [f"amc_{kind}" for kind in KINDS], unknown]),
+            ],
             capture_output=True,
             text=True,
             check=False,
