@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
+from amc_plugins.core.discovery import discover
 from amc_plugins.testing import check_names
 from tests.work_files import Command
 
@@ -38,6 +40,18 @@ def test_what_is_not_there(amc_: Command) -> None:
     assert code == 2 and "did you mean `pruning`" in error
     code, _, error = amc_("plugins", "check", "uniform", "--only", "seeds_respected")
     assert code == 2 and "did you mean `seeds_are_respected`" in error
+
+
+def test_a_plugin_that_does_not_load(amc_: Command, only_fixtures: Callable[..., None]) -> None:
+    only_fixtures("import_error")
+    name = discover()[0].name
+    code, out, _ = amc_("plugins", "check", name, "--json")
+    assert code == 1
+    first, _, *others = json.loads(out)["checks"]
+    assert first["check"] == "declaration" and "importing `fixture_import_error" in first["text"]
+    assert others and {(one["result"], one["text"]) for one in others} == {
+        ("failed", "it does not load, as `declaration` explains")
+    }
 
 
 def test_several_kinds(amc_: Command) -> None:

@@ -21,6 +21,8 @@ Result = Literal["passed", "failed", "known", "skipped"]
 
 _MODULES = {kind: f"amc_plugins.testing.{kind}" for kind in KINDS}
 _COMMON = "amc_plugins.testing.declarations"
+_OF_THE_DECLARATION = ("declaration", "light_to_import", "captures_exist")
+"""Checks that need no class."""
 _TABLE: dict[str, dict[str, Callable[[Any], None]]] = {kind: {} for kind in KINDS}
 
 
@@ -62,6 +64,15 @@ class Subject:
     def target(self) -> type[Any]:
         """The class behind the declaration."""
         return registry().target(self.spec)
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why the declaration or the class cannot be loaded; None when they can."""
+        try:
+            _ = self.spec, self.target
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the check `declaration` raises it again
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def preferred(self) -> dict[str, Any]:
         """Settings that keep the checks short, for those that the plugin has and the call does not give. Default: none."""
@@ -121,6 +132,8 @@ class Check:
 
     def _run(self) -> Outcome:
         try:
+            if self.name not in _OF_THE_DECLARATION:
+                assert self.subject.problem is None, "it does not load, as `declaration` explains"
             self.function(self.subject)
         except DoesNotApply as answer:
             return Outcome(self, "skipped", str(answer))
@@ -148,10 +161,7 @@ class Check:
     def _known(self) -> str | None:
         if self.reason is not None:
             return self.reason
-        try:
-            return self.subject.spec.known_exceptions.get(self.name)
-        except Exception:  # noqa: BLE001 - a plugin that cannot be loaded fails `loads`, and declares nothing
-            return None
+        return None if self.subject.problem is not None else self.subject.spec.known_exceptions.get(self.name)
 
 
 def check(*kinds: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
