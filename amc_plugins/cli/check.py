@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,7 +49,8 @@ def check(
     with render.progress("checks", total=len(chosen)) as advance:
         for one in chosen:
             advance(0, one.name)
-            outcomes.append(one.run())
+            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is not data of this command
+                outcomes.append(one.run())
             advance()
     failed = [one for one in outcomes if one.result == "failed"]
     if json:

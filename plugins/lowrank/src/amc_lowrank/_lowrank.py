@@ -57,7 +57,8 @@ class LowRank(Compressor):
         """
         settings = self.settings
         data = Calibration.of(calibration, trainset_ratio=settings.trainset_ratio, seed=seed)
-        network = network.clone().eval()
+        modes = {name: network.layer(name).training for name in network.layer_names}
+        network, training = network.clone().eval(), network.training
         infos, views = find_layers(network)
         schemes = self.schemes()
         tables: dict[str, OptionTable] = {}
@@ -73,7 +74,7 @@ class LowRank(Compressor):
             replace(view, variables=(view.name,)) if view.name in tables and tables[view.name].options else view
             for view in views
         ]
-        return LowRankPlan(network, data, self, seed, infos, tables, views)
+        return LowRankPlan(network, data, self, seed, infos, tables, views, training, modes)
 
     def schemes(self) -> dict[str, Scheme]:
         """The schemes by name."""

@@ -43,6 +43,9 @@ class LowRankPlan(Plan):
     infos: list[LayerInfo]
     tables: dict[str, OptionTable]
     layers: list[LayerView]
+    training: bool
+    modes: dict[str, bool]
+    """Of the network given and of its layers: what is assembled and applied gets them; `network` itself is in eval mode."""
 
     def __post_init__(self) -> None:
         self._infos = {info.name: info for info in self.infos}
@@ -87,6 +90,17 @@ class LowRankPlan(Plan):
         return self._infos[layer]
 
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        return self._in_mode(self._assembled(candidate))
+
+    def _in_mode(self, network: ReconstructedNetwork) -> ReconstructedNetwork:
+        network.train(self.training)
+        for name in network.layer_names:
+            made_from = name if name in self.modes else name.rpartition(".")[0]
+            network.layer(name).train(self.modes[made_from])
+        return network
+
+    def _assembled(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
+        """In eval mode, as the fit needs it."""
         assembled = self.network.clone()
         replace_all(
             assembled,
@@ -99,7 +113,7 @@ class LowRankPlan(Plan):
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
         chosen = self.chosen(candidate)
-        network = self.assemble(candidate)
+        network = self._assembled(candidate)
         errors = {name: option.error for name, option in chosen.items()}
         if refit and chosen:
             network, errors = refit_network(self, network, chosen)
@@ -111,7 +125,7 @@ class LowRankPlan(Plan):
                 LayerResult(view.name, view.macs, view.macs if option is None else option.macs, errors.get(view.name), words)
             )
         self._write(candidate, results)
-        return CompressionResult(network, Candidate(candidate), self._total, self.macs(candidate), results)
+        return CompressionResult(self._in_mode(network), Candidate(candidate), self._total, self.macs(candidate), results)
 
     def _write(self, candidate: Mapping[str, int], results: list[LayerResult]) -> None:
         """`lowrank.json` in the checkpoint folder, whole or not at all."""

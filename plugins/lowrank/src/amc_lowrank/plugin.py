@@ -55,8 +55,7 @@ def amc_compressors() -> Iterator[CompressorSpec]:
     yield CompressorSpec(
         name="lowrank",
         summary="low-rank decomposition fitted on calibration data",
-        api=(1, 1),
-        known_exceptions={"mode_is_kept": "the layers are fitted in eval mode, and the results stay in it"},
+        api=(1, 0),
         target="amc_lowrank._lowrank:LowRank",
         settings=LowRankSettings,
     )
