@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 import amc_plugins as amc
+from amc_plugins.core import hookspecs
 from amc_plugins.core.discovery import KINDS, _read
 from amc_plugins.core.registry import registry, reset_registry
 from amc_plugins.core.validation import validated
@@ -66,6 +67,14 @@ def test_a_plugin_for_the_previous_minor_version_works(previous: str, tmp_path: 
     assert code.TOLD[-2:] == [("epoch", 1), ("end", None)]
     path = amc.export(trained.network, "old-json", tmp_path / "network")
     assert path.suffix == ".oldjson" and "old.scale" in path.read_text()
+
+
+def test_a_deprecated_hook_warns_with_its_replacement_and_works(previous: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/versions.md says hooks are deprecated: through pluggy."""
+    marks = hookspecs.amc_tuners.amc_plugins_spec  # type: ignore[attr-defined]
+    monkeypatch.setitem(marks, "warn_on_impl", DeprecationWarning("`amc_tuners` is going: use `amc_searches` instead"))
+    with pytest.warns(DeprecationWarning, match="use `amc_searches` instead"):
+        assert registry().spec("tuners", "old-random").name == "old-random"
 
 
 def test_the_policy_names_the_version_that_there_is() -> None:

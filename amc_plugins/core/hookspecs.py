@@ -37,8 +37,8 @@ def amc_layer_handlers() -> Iterable[LayerHandlerSpec]:
         @hookimpl
         def amc_layer_handlers():
             yield LayerHandlerSpec(
-                name="swish", op="com.acme.swish", summary="x * sigmoid(x)", api=(1, 0),
-                target="acme_ops._swish:SwishHandler", captures=("acme.nn.Swish",),
+                name="swish", op="com.acme.swish", summary="x * sigmoid(x)", api=(1, 1),
+                target="acme_ops._swish:SwishHandler", captures=("acme.nn.Swish",), examples="acme_ops._examples:examples",
             )
             yield transparent("acme.nn:HardMish")
     """
