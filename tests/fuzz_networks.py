@@ -370,10 +370,39 @@ def scaled(draw: Draw, x: Tensor) -> Step:
     return Step(f"scale_{how}", run, {"constant": constant})
 
 
+def written(draw: Draw, x: Tensor) -> Step:
+    """In place, through a view."""
+    c = x.shape[1]
+    start = draw.integers(0, c - 1)
+    stop, how = draw.integers(start + 1, c), draw.choice(["slice", "strided", "permuted", "flat", "piece", "copy", "under"])
+
+    def run(self: Any, x: Tensor) -> Tensor:
+        x = x * 1.0
+        if how == "slice":
+            x[:, start:stop].mul_(0.5).add_(1)
+        elif how == "strided":
+            x[:, ::2] += 0.5
+        elif how == "permuted":
+            x.permute(0, 2, 3, 1)[..., start:stop].tanh_()
+        elif how == "flat":
+            F.relu(x.flatten(1), inplace=True)
+        elif how == "piece":
+            x.split([start + 1, c - start - 1], 1)[0].sub_(1) if start + 1 < c else x.view_as(x).sub_(1)
+        elif how == "copy":
+            x[:, :, :1].copy_(x[:, :, 1:2])
+        else:
+            first = x[:, : start + 1]
+            x.mul_(2)
+            return torch.cat([first, x[:, start + 1 :]], 1) if start + 1 < c else first
+        return x
+
+    return Step("written", run, how=how, start=start, stop=stop)
+
+
 ONE: list[Callable[..., Step | None]] = [
     conv, norm, activation, grouped, depthwise, transposed, prelu, channels_last, tokens, pieces, shuffled, pixel_shuffled,
     sliced, folded, resized, squeezed, spatial_gate, scaled,
-    class_token, attention, other_norms, repeated,
+    class_token, attention, other_norms, repeated, written,
 ]  # fmt: skip
 TWO: list[Callable[..., Step | None]] = [residual, concatenated, broadcast, stacked]
 

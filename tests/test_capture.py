@@ -96,7 +96,7 @@ def test_nothing_is_left_behind_when_the_model_raises() -> None:
 class ViewWrite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + 1
-        x[:, :1].mul_(2)
+        x.as_strided((2, 2), (4, 1)).mul_(2)
         return x + 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from amc_plugins.core.names import Names
 from amc_plugins.core.source_lines import user_line
 from amc_plugins.core.structure import map_leaves, tensors_in
 from amc_plugins.core.tracing import TracedInt, TracedQuotient, TracedSize
+from amc_plugins.core.views import Link, memory, place
 from amc_plugins.handlers import Call, LayerHandler, Value
 
 __all__ = ["Ledger", "Recording", "version_of"]
@@ -46,6 +48,8 @@ class _Tracked:
     name: str
     tensor: Tensor  # held, so that the ids of tensors stay unique while recording
     version: int
+    writes: int
+    """How many writings into its memory had been recorded."""
 
 
 class Ledger:
@@ -55,6 +59,9 @@ class Ledger:
         self.recording = Recording()
         self._tensor_paths = {id(tensor): path for path, tensor in (*model.named_parameters(), *model.named_buffers())}
         self._tracked: dict[int, _Tracked] = {}
+        self._places: dict[Hashable, Tensor] = {}  # the latest tensor at each place of memory
+        self._links: dict[int, Link] = {}  # by view
+        self._writes: dict[int | None, int] = {}  # recorded writings by block of memory
         self._constants: dict[int, tuple[str, Tensor]] = {}
         self._trainable: dict[int, Tensor] = {}  # constants that were computed from trainable parameters
         self._names = Names()
@@ -95,7 +102,9 @@ class Ledger:
                 )
                 self.recording.nodes.append(node)
 
-    def _add(self, name: str, layer: str, handler: LayerHandler, call: Call, result: Any) -> None:
+    def _add(
+        self, name: str, layer: str, handler: LayerHandler, call: Call, result: Any, changed: Sequence[Tensor] = ()
+    ) -> None:
         inputs = [value.name for value in call.values()]
         self._materialise(inputs)
         try:
@@ -105,39 +114,85 @@ class Ledger:
         op = handler.spec.op
         node = Node(name=name, layer=layer, op=op, inputs=inputs, outputs=["?"], params=params, source=user_line())
         node.op_version = handler.spec.op_version
-        self._append(node, result)
+        self._append(node, result, changed)
 
-    def _append(self, node: Node, result: Any) -> None:
+    def _append(self, node: Node, result: Any, changed: Sequence[Tensor] = ()) -> None:
+        """Add a node that gives `result`; the tensors `changed` among it were written into by it."""
         tensors = tensors_in(result)
         if not tensors:
             raise CaptureError(f"`{node.name}` at {node.source} gave no tensor, but {type(result).__name__}")
         single = len(tensors) == 1
         node.outputs = [node.name if single else f"{node.name}:{index}" for index in range(len(tensors))]
+        self.recording.nodes.append(node)
         for name, tensor in zip(node.outputs, tensors, strict=True):
             self._track(name, tensor)
-        self.recording.nodes.append(node)
+        for tensor in changed:
+            self._written(tensor)
 
     def _track(self, name: str, tensor: Tensor) -> None:
         self._names.reserve(name)
         if id(tensor) in self._tracked:  # changed in place: what it was is gone
             self.recording.values.pop(self._tracked[id(tensor)].name, None)
-        self._tracked[id(tensor)] = _Tracked(name, tensor, version_of(tensor))
+        self._tracked[id(tensor)] = _Tracked(name, tensor, version_of(tensor), self._writes.get(memory(tensor), 0))
+        self._places[place(tensor)] = tensor
         self.recording.values[name] = tensor
 
-    def _refuse_stale(self, tensor: Tensor) -> None:
-        """Views share a version counter with their base, so a tensor changed through another one shows here."""
+    # --- memory ---
+
+    def _is_current(self, entry: _Tracked) -> bool:
+        return entry.writes == self._writes.get(memory(entry.tensor), 0) and entry.version == version_of(entry.tensor)
+
+    def _refresh(self, tensor: Tensor) -> None:
+        """Give a tensor whose memory was written into through another one the name of its present value.
+
+        Raises:
+            CaptureError: that writing is not in the record.
+        """
         entry = self._tracked.get(id(tensor))
-        if entry is not None and entry.version != version_of(tensor):
-            raise CaptureError(
-                f"`{entry.name}` is used at {user_line()} after its memory was changed in place through a view of it",
-                hint="write the result to a new tensor (torch.cat, torch.where, x + y) instead of into a view",
-            )
+        writes = self._writes.get(memory(tensor), 0)
+        if entry is not None and writes == entry.writes > 0 and version_of(tensor) == entry.version + 1:
+            entry.version += 1  # a custom autograd function marked as dirty what it had written
+        if entry is not None and self._is_current(entry):
+            return
+        if entry is None or entry.writes != writes:
+            link = self._links.get(id(tensor))
+            if link is not None and writes:
+                self._refresh(link.base)
+                link.again()
+                return
+            twin = self._places.get(place(tensor))
+            if twin is not None and twin is not tensor and self._is_current(self._tracked[id(twin)]):
+                self._track(self._tracked[id(twin)].name, tensor)
+                if id(twin) in self._links:
+                    self._links[id(tensor)] = self._links[id(twin)]
+                return
+            if entry is None and not writes:
+                return  # a constant, or memory of its own
+        name = f"`{entry.name}`" if entry is not None else "a constant"
+        raise CaptureError(
+            f"{name} is used at {user_line()} after its memory was changed in place through a view of it",
+            hint="write the result to a new tensor (torch.cat, torch.where, x + y) instead of into a view",
+        )
+
+    def _written(self, tensor: Tensor) -> None:
+        """A tensor was written into and has its new name: what it is a view of has a new value as well."""
+        block = memory(tensor)
+        before = self._writes.get(block, 0)
+        self._writes[block] = before + 1
+        self._tracked[id(tensor)].writes = before + 1
+        while (link := self._links.get(id(tensor))) is not None and self._wrote_back(link, tensor, before):
+            tensor = link.base
+
+    def _wrote_back(self, link: Link, view: Tensor, before: int) -> bool:
+        """Record the new value of a base, if there is an op for it; else it cannot be used any more."""
+        raise NotImplementedError
 
     # --- ints ---
 
     def _size(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plain = func(*args, **kwargs)
         tensor = args[0] if args else kwargs["self"]
+        self._refresh(tensor)
         entry = self._tracked.get(id(tensor))
         if entry is None:
             return plain

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from amc_plugins.core.plain_layers import without_hooks
 from amc_plugins.core.source_lines import shortest_handler, user_line
 from amc_plugins.core.structure import among, argument_names, leaves, map_leaves, tensors_in, to_tree
 from amc_plugins.core.tracing import TracedInt, TracedQuotient
+from amc_plugins.core.views import Link, memory, shared_base, write_back
 from amc_plugins.handlers import Declined
 
 __all__ = ["Recorder", "Recording"]
@@ -105,7 +107,7 @@ class Recorder(Ledger, TorchFunctionMode):
         if self.claims.is_leaf(module):
             self._leaf = module
             for tensor in tensors_in(args):
-                self._refuse_stale(tensor)
+                self._refresh(tensor)
         else:
             self._names.enter(self._path(module))
 
@@ -136,19 +138,30 @@ class Recorder(Ledger, TorchFunctionMode):
         assert handler is not None
         target = f"{type(module).__module__}.{type(module).__qualname__}"
         call = self._call(target, args, kwargs, module)
+        given, outputs = tensors_in((args, kwargs)), tensors_in(output)
+        changed = [one for one in given if among(one, outputs) and self._was_written(one, getattr(module, "inplace", False))]
+        again = partial(self._record_module, module, args, kwargs, output)
+        for one in outputs:
+            self._link(one, given, None, target, (args, kwargs), outputs, again)
         layer = self._layers.get(id(module))
         if layer is not None:
-            self._add(self._names.again(layer), layer, handler, call, output)
+            self._add(self._names.again(layer), layer, handler, call, output, changed)
             return
         layer = self._layers[id(module)] = self._names.unique(self._path(module) or type(module).__name__.lower())
         try:
             made = without_hooks(handler.module(call))
         except Declined as reason:
-            self._record_opaque(layer, without_hooks(copy.deepcopy(module)), target, (args, kwargs), output, (), str(reason))
+            copied = without_hooks(copy.deepcopy(module))
+            self._record_opaque(layer, copied, target, (args, kwargs), output, changed, str(reason))
             return
         self._tie(module, made)
         self.recording.modules[layer] = made
-        self._add(layer, layer, handler, call, output)
+        self._add(layer, layer, handler, call, output, changed)
+
+    def _was_written(self, tensor: Tensor, in_place: bool) -> bool:
+        """Whether the call that just ended changed a tensor. Tensors of inference mode do not tell."""
+        entry = self._tracked.get(id(tensor))
+        return entry is not None and (in_place if tensor.is_inference() else entry.version != version_of(tensor))
 
     def _tie(self, original: nn.Module, made: nn.Module) -> None:
         """Parameters that the user's layers share stay shared between their copies."""
@@ -172,22 +185,61 @@ class Recorder(Ledger, TorchFunctionMode):
             return self._count(func, args, kwargs)
         given = list(leaves((args, kwargs)))
         tensors = [one for one in given if isinstance(one, Tensor)]
-        if not any(id(one) in self._tracked for one in tensors) and not any(isinstance(one, TracedInt) for one in given):
-            return self._folded(tensors, func, args, kwargs)
         for tensor in tensors:
-            self._refuse_stale(tensor)
+            self._refresh(tensor)
+        if not any(id(one) in self._tracked for one in tensors) and not any(isinstance(one, TracedInt) for one in given):
+            return self._folded(tensors, func, name, args, kwargs)
         versions = [version_of(tensor) for tensor in tensors]
-        written = [one for one in tensors[:1] if _writes(name) and id(one) not in self._tracked]
-        before = [one.detach().clone() for one in written]  # a constant that is about to change: the node reads what it was
+        written = tensors[:1] if _writes(name) else []
+        before = [(one, one.detach().clone()) for one in self._constants_under(written)]
         result = func(*args, **kwargs)
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if version_of(tensor) != version]
-        for tensor, copied in zip(written, before, strict=True):
+        changed = _targets([*changed, *(one for one in written if one.is_inference())], [*written, *tensors_in(result)])
+        for tensor, copied in before:  # a constant that changed: the node reads what it was
             self._constants[id(tensor)] = self._names.numbered("constant"), copied
         if changed or tensors_in(result):  # else it was a question (dtype, dim, is_cuda): the answer is a plain value
             self._record_function(func, name, (args, kwargs), result, changed)
         return result
 
-    def _folded(self, tensors: list[Tensor], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _constants_under(self, written: list[Tensor]) -> list[Tensor]:
+        """The constants whose memory is about to change: those that are written into, and what they are views of."""
+        found = []
+        for tensor in written:
+            while id(tensor) not in self._tracked:
+                found.append(tensor)
+                if id(tensor) not in self._links:
+                    break
+                tensor = self._links[id(tensor)].base  # noqa: PLW2901 - up the chain of views
+        return found
+
+    def _link(
+        self,
+        made: Tensor,
+        given: list[Tensor],
+        func: Callable[..., Any] | None,
+        name: str,
+        arguments: Any,
+        results: list[Tensor],
+        again: Callable[[], None],
+    ) -> None:
+        """Remember what a tensor is a view of."""
+        base = shared_base(made, given)
+        if base is not None:
+            self._links[id(made)] = Link(base, made, func, name, arguments, results, again)
+
+    def _wrote_back(self, link: Link, view: Tensor, before: int) -> bool:
+        found = write_back(link, view)
+        if found is None:
+            return False
+        name, args = found
+        others = [self._tracked.get(id(one)) for one in link.results if one is not view]
+        if any(one is None or one.writes < before for one in others):
+            mine = self._tracked[id(view)]  # the other pieces of a split are of an earlier value
+            link.again()
+            self._tracked[id(view)] = mine
+        return self._record_op(name, args, {}, link.base) is None
+
+    def _folded(self, tensors: list[Tensor], func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What is computed from parameters and other constants alone is a constant: a standardised weight, a position bias.
         It is trainable where something that it is made of is.
         """
@@ -195,9 +247,15 @@ class Recorder(Ledger, TorchFunctionMode):
         result = func(*args, **kwargs)
         for tensor, version in zip(tensors, versions, strict=True):
             if version_of(tensor) != version:
-                self._constants.pop(id(tensor), None)  # what used it read what it was
+                block = memory(tensor)
+                for key in [key for key, (_, held) in self._constants.items() if memory(held) == block]:
+                    del self._constants[key]  # what used it read what it was
+        outputs = tensors_in(result)
+        for one in outputs:
+            again = partial(self._record_function, func, name, (args, kwargs), result, [])
+            self._link(one, tensors, func, name, (args, kwargs), outputs, again)
         if any(one.requires_grad or id(one) in self._trainable for one in tensors):
-            for made in tensors_in(result):
+            for made in outputs:
                 if made.is_floating_point() and not among(made, tensors):
                     self._trainable[id(made)] = made
         return result
@@ -206,31 +264,43 @@ class Recorder(Ledger, TorchFunctionMode):
         handler = self.claims.for_function(name)
         if handler is not None and result is None and len(changed) == 1:
             (result,) = changed  # `x[0] = y`: x is another value from here on
-        outputs = tensors_in(result)
+        given, outputs = tensors_in(arguments), tensors_in(result)
         lost = [tensor for tensor in changed if not among(tensor, outputs)]
         if handler is None:
-            if not changed and all(among(one, tensors_in(arguments)) for one in outputs):
+            if not changed and all(among(one, given) for one in outputs):
                 return  # it gave back what it was given: a conversion to what it already is
             short, why = name.rpartition(".")[2].strip("_") or "op", "there is no handler for it"
         else:
             short, why = handler.spec.name, "it writes into a tensor that it does not return"
-            if not lost:
-                call = self._call(name, arguments[0], arguments[1], None)
-                try:
-                    module = handler.module(call)
-                except Declined as reason:
-                    why = str(reason)
-                else:
-                    layer = self._names.numbered(short)
-                    self.recording.modules[layer] = module
-                    self._add(layer, layer, handler, call, result)
-                    return
-        places = [one for one in leaves(arguments) if isinstance(one, Tensor | TracedInt)]
-        mutated = tuple(index for index, one in enumerate(places) if among(one, changed))
-        self._record_opaque(self._names.numbered(short), func, name, arguments, [*outputs, *lost], mutated, why)
+        for one in outputs:
+            again = partial(self._record_function, func, name, arguments, result, [])
+            self._link(one, given, func, name, arguments, outputs, again)
+        if handler is not None and not lost:
+            declined = self._record_op(name, arguments[0], arguments[1], result, changed)
+            if declined is None:
+                return
+            why = declined
+        self._record_opaque(self._names.numbered(short), func, name, arguments, [*outputs, *lost], changed, why)
+
+    def _record_op(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, changed: Sequence[Tensor] = ()
+    ) -> str | None:
+        """A node for a function, by its name; otherwise why its handler does not cover the call."""
+        handler = self.claims.for_function(name)
+        if handler is None:
+            return "there is no handler for it"
+        call = self._call(name, args, kwargs, None)
+        try:
+            module = handler.module(call)
+        except Declined as reason:
+            return str(reason)
+        layer = self._names.numbered(handler.spec.name)
+        self.recording.modules[layer] = module
+        self._add(layer, layer, handler, call, result, changed)
+        return None
 
     def _record_opaque(
-        self, layer: str, call: Callable[..., Any], target: str, arguments: Any, result: Any, mutated: tuple[int, ...], why: str
+        self, layer: str, call: Callable[..., Any], target: str, arguments: Any, result: Any, changed: list[Tensor], why: str
     ) -> None:
         source = user_line()
         if self.strict:
@@ -245,11 +315,13 @@ class Recorder(Ledger, TorchFunctionMode):
             inputs.append(item.source() if isinstance(item, TracedInt) else self._value(item).name)
             return Slot(len(inputs) - 1)
 
+        places = [one for one in leaves(arguments) if isinstance(one, Tensor | TracedInt)]
+        mutated = tuple(index for index, one in enumerate(places) if among(one, changed))
         placed = map_leaves(arguments, place)
         self._materialise(inputs)
         self.recording.modules[layer] = Opaque(call, target, placed, mutated)
         self.recording.opaque[layer] = f"`{target}` at {source}: {why}"
-        self._append(Node(name=layer, layer=layer, op=OPAQUE, inputs=inputs, outputs=["?"], source=source), result)
+        self._append(Node(name=layer, layer=layer, op=OPAQUE, inputs=inputs, outputs=["?"], source=source), result, changed)
 
     # --- the root ---
 
@@ -277,7 +349,7 @@ class Recorder(Ledger, TorchFunctionMode):
         def leaf(stem: str, item: Any) -> str:
             if isinstance(item, TracedInt):
                 return item.source()
-            self._refuse_stale(item)
+            self._refresh(item)
             name = self._value(item).name
             self._materialise([name])
             return name
@@ -285,11 +357,18 @@ class Recorder(Ledger, TorchFunctionMode):
         self.recording.outputs = to_tree(output, leaf, "output")
         if not any(module.training for module in self.model.modules()):
             self.recording.returned = [one.detach().clone() for one in tensors_in(output)]
-        changed = [entry.name for entry in self._tracked.values() if entry.version != version_of(entry.tensor)]
+        changed = [entry.name for entry in self._tracked.values() if not self._is_current(entry)]
         for name in changed:
             self.recording.values.pop(name, None)
         self._active = False
         self.done = True
+
+
+def _targets(changed: list[Tensor], likely: list[Tensor]) -> list[Tensor]:
+    """Of the tensors whose memory changed, those that were written into: others are views of the same memory."""
+    certain = [one for one in changed if among(one, likely)]
+    blocks = {memory(one) for one in certain}
+    return certain + [one for one in changed if memory(one) not in blocks]
 
 
 def _writes(name: str) -> bool:

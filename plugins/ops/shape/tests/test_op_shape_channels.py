@@ -131,7 +131,7 @@ CASES: list[tuple[Callable[..., Tensor], Callable[[], nn.Module], dict[str, int]
     (lambda a, b: write(a, (slice(None), slice(None), 0), b[:, :, 1]), conv(12), {"first": 12}),
     (lambda a, b: write(a, (Ellipsis, slice(1, 3)), 0.5), conv(12), {"first": 12}),
     (lambda a, b: write(a, (slice(None), slice(None), [0, 4]), b[:, :, :2]), conv(12), {"first": 12}),
-    (lambda a, b: write(a, (slice(None), slice(0, 3)), b[:, :3]), conv(12), {}),
+    (lambda a, b: write(a, (slice(None), slice(0, 3)), b[:, :3]), conv(12), {"first": 12}),
     (lambda a, b: write(a * 0, slice(None), b), conv(12), {"first": 12}),
 ]
 

@@ -17,7 +17,7 @@ from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHan
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SliceHandler", "SliceParams", "parsed"]
+__all__ = ["SliceHandler", "SliceParams", "cuts_of", "kept_index", "parsed"]
 
 LISTED = 4096
 """Up to so many positions are parameters, which `channels` sees; longer lists are a tensor."""
@@ -79,7 +79,7 @@ class SliceHandler(LayerHandler):
             ids.pin(one, f"{self.spec.op} takes what is at them")
         sizes = tuple(given.shape)
         small = [1] * len(shape)
-        cuts = {cut.axis: cut for cut in _cuts(params.index, params.values, sizes, shape)}
+        cuts = {cut.axis: cut for cut in cuts_of(params.index, params.values, sizes, shape)}
         for axis in range(len(sizes)):
             if not ids.varies(given, axis):
                 given = given.narrow(axis, 0, min(1, sizes[axis]))
@@ -103,19 +103,25 @@ class SliceHandler(LayerHandler):
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         before, after = inputs[0], outputs[0]
         given: Any = module
-        index: list[str] = list(given.index)
-        items = _grouped(index, given.values)
-        for cut in _cuts(index, given.values, before.shape, after.shape):
-            whole = cut.place == len(index) or index[cut.place] in (":", "...")
-            if whole or cut.positions is None or not before.restricts(cut.axis):
-                continue
-            kept = before.axis(cut.axis)
-            if cut.out is None:
-                items[cut.place] = [int((kept < cut.positions[0]).sum())]
-                continue
-            new = {int(old): place for place, old in enumerate(kept)}
-            index[cut.place], items[cut.place] = _spelled([new[old] for old in cut.positions if old in new])
-        return _modules.TensorSlice(index, [value for item in items for value in item], given.positions)
+        index, values = kept_index(given.index, given.values, before, after.shape)
+        return _modules.TensorSlice(index, values, given.positions)
+
+
+def kept_index(index: Sequence[str], values: Any, before: Kept, result: Shape | None) -> tuple[list[str], list[Any]]:
+    """The index that takes of what is kept what `index` took of the whole; see `cuts_of`."""
+    index = list(index)
+    items = _grouped(index, values)
+    for cut in cuts_of(index, values, before.shape, result):
+        whole = cut.place == len(index) or index[cut.place] in (":", "...")
+        if whole or cut.positions is None or not before.restricts(cut.axis):
+            continue
+        kept = before.axis(cut.axis)
+        if cut.out is None:
+            items[cut.place] = [int((kept < cut.positions[0]).sum())]
+            continue
+        new = {int(old): place for place, old in enumerate(kept)}
+        index[cut.place], items[cut.place] = _spelled([new[old] for old in cut.positions if old in new])
+    return index, [value for item in items for value in item]
 
 
 def _on_axis(call: Call, bound: Mapping[str, Any], item: Any) -> tuple[Any, ...]:
@@ -192,8 +198,9 @@ def _positions_of(call: Call, item: Any) -> Tensor:
 
 def _spelled(positions: list[int]) -> tuple[str, list[int]]:
     """Ascending positions without gaps as a slice, others as a list."""
-    if positions == list(range(positions[0], positions[0] + len(positions))):
-        return "#:#", [positions[0], positions[0] + len(positions)]
+    first = positions[0] if positions else 0
+    if positions == list(range(first, first + len(positions))):
+        return "#:#", [first, first + len(positions)]
     return f"[{len(positions)}]", positions
 
 
@@ -204,14 +211,15 @@ def _grouped(index: Sequence[str], values: Any) -> list[list[Any]]:
     return [[left.pop(0) for _ in range(count)] for count in counts]
 
 
-def _cuts(index: Sequence[str], values: Any, shape: Shape, result: Shape) -> list[_Cut]:
+def cuts_of(index: Sequence[str], values: Any, shape: Shape, result: Shape | None) -> list[_Cut]:
     """What each item of an index takes of its axis. A computed bound follows from the sizes if the other is known.
 
-    Axes that the index does not reach are taken whole.
+    Axes that the index does not reach are taken whole. `result`: the shape of what is taken, if it is known.
     """
     items = _modules.built_index(index, values, ["@"] * index.count("@"), ["@"] * index.count("$"))
     used = sum(item is not None and item is not Ellipsis for item in items)
-    wide = len(result) - (len(shape) - sum(isinstance(item, int | Ref) for item in items) + items.count(None)) + 1
+    left = len(shape) - sum(isinstance(item, int | Ref) for item in items) + items.count(None)
+    wide = 1 if result is None else len(result) - left + 1
     cuts = []
     axis = out = 0
     for place, item in enumerate([*items, *([] if Ellipsis in items else [Ellipsis])]):
@@ -228,7 +236,7 @@ def _cuts(index: Sequence[str], values: Any, shape: Shape, result: Shape) -> lis
             cuts.append(_Cut(place, axis, out, [one % shape[axis] for one in item]))
             axis, out = axis + 1, out + 1
         elif isinstance(item, slice):
-            cuts.append(_Cut(place, axis, out, _positions(item, shape[axis], result[out])))
+            cuts.append(_Cut(place, axis, out, _positions(item, shape[axis], None if result is None else result[out])))
             axis, out = axis + 1, out + 1
         else:
             start = item % shape[axis] if isinstance(item, int) else None
@@ -237,12 +245,12 @@ def _cuts(index: Sequence[str], values: Any, shape: Shape, result: Shape) -> lis
     return cuts
 
 
-def _positions(item: slice, size: int, taken: int) -> range | None:
+def _positions(item: slice, size: int, taken: int | None) -> range | None:
     start, stop, step = item.start, item.stop, 1 if item.step is None else item.step
     known = [part is None or isinstance(part, int) for part in (start, stop, step)]
     if all(known):
         return range(*item.indices(size))
-    if not known[2]:
+    if not known[2] or taken is None:
         return None
     if known[0]:
         first = slice(start, None, step).indices(size)[0]

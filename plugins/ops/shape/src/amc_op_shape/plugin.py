@@ -71,7 +71,7 @@ _HANDLERS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "roll": ("_repeat:RollHandler", "axes rotated by a number of positions", "TensorRoll", "roll", "roll"),
     "flip": ("_repeat:FlipHandler", "axes backwards", "TensorFlip", "flip fliplr flipud", "flip fliplr flipud"),
-    "setitem": ("_assign:SetItemHandler", "a part written over", "TensorSetItem", "", "__setitem__"),
+    "setitem": ("_assign:SetItemHandler", "a part written over", "TensorSetItem", "", "__setitem__ copy_"),
     "windows": ("_gather:WindowsHandler", "sliding windows along an axis", "TensorWindows", "", "unfold"),
     "gather": ("_gather:GatherHandler", "entries at computed places of an axis", "TensorGather", "gather", "gather"),
     "chunk": ("_split:ChunkHandler", "a number of equal pieces along an axis", "TensorChunk", "chunk", "chunk"),
