@@ -3,6 +3,13 @@ reference page.
 
 One meaning everywhere: a *ratio* is the share of multiply-adds (MACs) **removed**: of a layer (`ratio`, `ratios`,
 `compress_ratio`) or of the network (`total`).
+
+A `total` may count something else: parameters, peak activation memory, measured latency (`Budget`). A plan has nothing to do
+for that. The framework reads the ops and shapes of candidates off what `assemble` gives, a few times per variable: it finds out
+which of the network's nodes depend on which variables, and takes every size for a sum of one term per variable as long as the
+nodes keep their structure, which it checks on other candidates. Nodes are recognised by their names: a layer's replacements are
+called `<layer>.0`, `<layer>.1`, ... or have the layer as their `origin`, as the edits of `amc_plugins.graph` leave them.
+`assemble` must give the same shapes for the same candidate.
 """
 
 from __future__ import annotations
@@ -15,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from amc_plugins.core.allocation import allocate, spend
+from amc_plugins.core.budgets import Budget, Spent, cost_of
 from amc_plugins.core.calibration import Calibration
 from amc_plugins.core.errors import BudgetError, SettingsError, nearest
 from amc_plugins.core.installing import absorb_biases, install, linear_at, settle
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEMORY",
+    "Budget",
     "Calibration",
     "Candidate",
     "CompressionResult",
@@ -50,6 +58,7 @@ __all__ = [
     "Plan",
     "Run",
     "ShrinkCost",
+    "Spent",
     "Target",
     "Variable",
     "absorb_biases",
@@ -174,6 +183,8 @@ class CompressionResult:
     layers: list[LayerResult]
     kept: dict[str, list[int]] = field(default_factory=dict)
     """Per layer that lost input channels: the kept indices."""
+    spent: Spent | None = None
+    """What became of what the budget counts; `amc.compress` sets it."""
 
     @property
     def removed(self) -> float:
@@ -236,9 +247,9 @@ class Plan(ABC):
         """The candidate with the fewest MACs: the end of the reachable range."""
         return Candidate({variable.name: min(variable.choices) for variable in self.variables})
 
-    def removed(self, candidate: Mapping[str, int]) -> float:
-        """The share of the network's MACs that a candidate removes."""
-        return 1.0 - self.macs(candidate) / self.macs(self.full)
+    def removed(self, candidate: Mapping[str, int], budget: str | Budget = "macs") -> float:
+        """The share that a candidate removes of what a budget counts: of the network's MACs. Latency is as predicted."""
+        return cost_of(self, budget).removed(candidate)
 
     def candidate(
         self,
@@ -246,11 +257,14 @@ class Plan(ABC):
         ratio: float | None = None,
         ratios: Mapping[str, float] | None = None,
         allocation: Literal["curves", "uniform"] = "curves",
+        budget: str | Budget = "macs",
     ) -> Candidate:
         """A candidate from exactly one of: the network's share `total`, each layer's share `ratio`, shares by layer
         name or glob.
 
-        `allocation` spends a `total` by the variables' error curves, or with one ratio for all.
+        `allocation` spends a `total` by the variables' error curves, or with one ratio for all. `budget` is what `total` is a
+        share of: `macs`, `parameters`, `activations`, `latency` or a `Budget`. A target of latency is met within 5 % by the
+        measured whole network, and nothing slower than what it replaces is chosen for it.
 
         Raises:
             SettingsError: not exactly one was given, a ratio is outside [0, 1), a name matches nothing, or layers that share a
@@ -265,26 +279,14 @@ class Plan(ABC):
             raise BudgetError("nothing in this network can be compressed by this method: " + "; ".join(reasons[:5]))
         if total is not None:
             _check_share("total", total)
-            return self._spend_total(total, allocation)
+            return cost_of(self, budget).candidate(total, allocation)
+        if Budget.of(budget).counts != "macs":
+            raise SettingsError(f"a budget of {Budget.of(budget).words} needs `total`; `ratio` and `ratios` are shares of MACs")
         if ratio is not None:
             _check_share("ratio", ratio)
             return Candidate({variable.name: self.value(variable, ratio) for variable in self.variables})
         assert ratios is not None
         return self._from_ratios(ratios)
-
-    def _spend_total(self, total: float, allocation: str) -> Candidate:
-        budget = (1.0 - total + 1e-9) * self.macs(self.full)  # the reachable end of the range is among what can be asked for
-        reachable = self.removed(self.smallest)
-        if total > reachable + 1e-9:
-            raise BudgetError(
-                f"`total` = {total:g} of the MACs cannot be removed: this plan reaches 0 to {reachable:.4f}",
-                hint="ask for less, or unite methods with the `mixed` compressor",
-            )
-        if allocation == "uniform":
-            return spend(self.variables, self.macs, budget, self.value)
-        if allocation == "curves":
-            return allocate(self.variables, self.macs, budget)
-        raise SettingsError(f"`allocation` must be `curves` or `uniform`, given was `{allocation}`")
 
     def _from_ratios(self, ratios: Mapping[str, float]) -> Candidate:
         wanted = self._layer_ratios(ratios)
@@ -321,7 +323,7 @@ class Plan(ABC):
 
 def _check_share(name: str, share: float) -> None:
     if not 0.0 <= share < 1.0:
-        raise SettingsError(f"`{name}` is the share of the MACs to remove, between 0 and 1 (1 excluded); given was {share!r}")
+        raise SettingsError(f"`{name}` is the share to remove, between 0 and 1 (1 excluded); given was {share!r}")
 
 
 class Compressor(ABC):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_plugins.compression import Candidate, Plan, Variable
 from amc_plugins.core.allocation import repair
-from amc_plugins.core.budgets import cost_of, starts_of
+from amc_plugins.core.budgets import Budget, cost_of
 from amc_plugins.core.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ STARTS = ("allocation", "uniform")
 class Space:
     """The ordered variables of a plan, their exact costs and the budget.
 
-    `budget` is in MACs of one sample (of parameters in a search with that budget, and `macs` counts them then); every candidate
-    handed to `Tuner.tell` fits it.
+    `budget` is in MACs of one sample, or in the units of what else the search's budget counts (parameters, bytes of peak
+    activation memory, predicted nanoseconds), and `macs` counts that then; every candidate handed to `Tuner.tell` fits it.
     """
 
     variables: tuple[Variable, ...]
@@ -34,20 +34,31 @@ class Space:
     budget: float
     starts: tuple[Candidate, ...] = ()
     """Candidates worth scoring first: the plan's own allocation by error curves, and one ratio for all."""
+    least: Candidate | None = None
+    """The cheapest candidate, where it is not the one of all smallest values."""
 
     @classmethod
-    def of(cls, plan: Plan, total: float, budget: str = "macs") -> Space:
-        """The space of a plan whose candidates must remove at least the share `total` of the MACs, or of the parameters.
+    def of(cls, plan: Plan, total: float, budget: str | Budget = "macs", *, limit: float | None = None) -> Space:
+        """The space of a plan whose candidates must remove at least the share `total` of what a budget counts.
+
+        `limit` is the budget in the cost's units where it is known already: that of a latency is found by measuring.
 
         Raises:
             BudgetError: the plan cannot reach `total`.
             SettingsError: nothing like `budget` can be counted.
         """
-        if budget != "macs":
-            cost = cost_of(plan, budget)
-            return cls(tuple(plan.variables), cost, (1.0 - total) * cost(plan.full), starts_of(plan, cost, total))
-        starts = (plan.candidate(total=total), plan.candidate(total=total, allocation="uniform"))
-        return cls(tuple(plan.variables), plan.macs, (1.0 - total) * plan.macs(plan.full), starts)
+        cost = cost_of(plan, budget)
+        if limit is None:
+            allocated = cost.candidate(total)
+            limit = cost.limit(total)
+        else:
+            allocated = cost.within(limit)
+        return cls(tuple(cost.variables), cost, limit, (allocated, cost.within(limit, "uniform")), cost.cheapest)
+
+    @property
+    def cheapest(self) -> Candidate:
+        """The end of the reachable range."""
+        return self.least or Candidate({variable.name: min(variable.choices) for variable in self.variables})
 
     def repair(self, candidate: Mapping[str, int], budget: float | None = None) -> Candidate:
         """The nearest candidate within the budget that uses it up: scaled towards the small or the full end, then rounded.
@@ -55,7 +66,18 @@ class Space:
         Raises:
             BudgetError: even the smallest candidate is over the budget.
         """
-        return repair(self.variables, self.macs, candidate, self.budget if budget is None else budget)
+        most = self.budget if budget is None else budget
+        try:
+            return repair(self.variables, self.macs, candidate, most)
+        except BudgetError:
+            if self.least is None or self.macs(self.least) > most:
+                raise
+        moved = dict(candidate)  # smaller is not always cheaper here: towards the cheapest, one variable after the other
+        for name, value in self.least.items():
+            if self.macs(moved) <= most:
+                break
+            moved[name] = value
+        return Candidate(moved)
 
     def draw(self, rng: np.random.Generator) -> Candidate:
         """A random candidate within the budget: independent uniform choices, repaired."""
@@ -78,14 +100,22 @@ class Tuner(ABC):
         self.space = space
         self.seed = seed
 
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of what the tuner must be told: `score` and costs. What a budget can count (`macs`, `parameters`,
+        `activations`, `latency`) is there when it is named here, everything else must come from the evaluation.
+        """
+        return ("score",)
+
     @abstractmethod
     def ask(self, n: int = 1) -> list[Candidate]:
         """Up to `n` candidates to score next, each within the budget; none, when all have been told, ends the search."""
 
     @abstractmethod
     def tell(self, candidate: Candidate, objectives: Mapping[str, float]) -> None:
-        """The objectives of a candidate. `score` is what the search maximises; `macs`, `parameters` and what else the
-        evaluation gives are costs, lower is better.
+        """The objectives of a candidate. `score` is what the search maximises; `macs`, `parameters`, what the search's budget
+        counts, what `objectives` names and what else the evaluation gives are costs, lower is better (`activations` in bytes,
+        `latency` in seconds, predicted from measured layers).
         """
 
     def merit(self, objectives: Mapping[str, float]) -> float:

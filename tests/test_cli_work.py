@@ -70,7 +70,7 @@ def test_compress_captures_a_model(here: Path, amc_: Command) -> None:
         (("lowrank", "--compressor", "pruning", *CALIBRATION, "-t", "0.5"), "two compressors are given", None),
         (("lowrank", "--total", "0.5"), "--calibration", "amc compress --help"),
         (("lowrank", "-c", "data.py:inptus", "--total", "0.5"), "did you mean `inputs`", None),
-        (("lowrank", *CALIBRATION, "--total", "1.5"), "`total` is the share of the MACs to remove", None),
+        (("lowrank", *CALIBRATION, "--total", "1.5"), "`total` is the share to remove", None),
         (("lowrank", *CALIBRATION, "--total", "0.9999"), "this plan reaches 0 to", None),
         (("lowrank", *CALIBRATION, "--ratios", "layer9.*=0.5"), "`layer9.*` in `ratios` matches no layer", None),
         (("lowrank", *CALIBRATION, "--ratios", "layer1.*=half"), "the share is a number", None),

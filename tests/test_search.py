@@ -182,8 +182,6 @@ def test_a_budget_of_parameters(plan: Plan) -> None:
     assert search.baselines["allocation"].score > search.baselines["uniform"].score
     with pytest.raises(BudgetError, match=r"cannot be removed: this plan reaches 0 to 0\.9"):
         tuned(plan, budget="parameters", total=0.9999)
-    with pytest.raises(SettingsError, match="a budget of latency is not implemented yet; there are macs and parameters"):
-        tuned(plan, budget="latency")
     with pytest.raises(SettingsError, match="`budget` is one of macs, parameters"):
         tuned(plan, budget="watts")
 

@@ -11,6 +11,8 @@ from amc_plugins.core.discovery import discover
 from amc_plugins.core.errors import SettingsError
 
 __all__ = [
+    "Batch",
+    "BudgetOption",
     "Calibration",
     "CompressorOption",
     "DataSettings",
@@ -21,6 +23,7 @@ __all__ = [
     "Out",
     "Seed",
     "SettingsOption",
+    "Threads",
     "Total",
     "Weights",
     "complete",
@@ -84,7 +87,20 @@ CompressorOption = Annotated[
     typer.Option("--compressor", metavar="METHOD", autocompletion=complete("compressors"), help="The same as METHOD."),
 ]
 Total = Annotated[
-    float | None, typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1.")
+    float | None,
+    typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1; see --budget."),
+]
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        metavar="WHAT",
+        help="What the total counts: `macs`, `parameters`, `activations` (peak memory of one sample) or measured `latency`.",
+    ),
+]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Samples of the forward pass that is timed for a latency.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", help="Threads of torch while it is timed; default: torch's own.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of all randomness.")]
 Out = Annotated[

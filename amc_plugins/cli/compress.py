@@ -9,6 +9,8 @@ import typer
 
 from amc_plugins.cli import render
 from amc_plugins.cli.arguments import (
+    Batch,
+    BudgetOption,
     Calibration,
     CompressorOption,
     DataSettings,
@@ -19,6 +21,7 @@ from amc_plugins.cli.arguments import (
     Out,
     Seed,
     SettingsOption,
+    Threads,
     Total,
     Weights,
     complete,
@@ -71,6 +74,9 @@ def compress(
         str,
         typer.Option("--allocation", metavar="HOW", help="How a total is spent: `curves` of the layers' errors, or `uniform`."),
     ] = "curves",
+    budget: BudgetOption = "macs",
+    batch: Batch = 1,
+    threads: Threads = None,
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Fit the layers once more, on the compressed network's own activations.")
     ] = True,
@@ -87,7 +93,8 @@ def compress(
 ) -> None:
     """Make a network need fewer multiply-adds.
 
-    A total or a ratio is the share of the multiply-adds (MACs) that is removed, of the network or of each layer.
+    A total or a ratio is the share of the multiply-adds (MACs) that is removed, of the network or of each layer. A total may
+    count something else, see --budget.
 
     \b
     amc compress net.pkl pruning --calibration data.py:train --total 0.5 -o smaller.pkl
@@ -102,7 +109,9 @@ def compress(
     before = _opened(network, outputs, inputs, weights, network_set, seed)
     data = loader(calibration, data_set, seed)
     from amc_plugins.core import engine
+    from amc_plugins.core.budgets import Budget
 
+    counted = Budget(budget, batch, threads)
     with working(f"compress {network}", json=json) as run, render.progress(f"compressing by {name}"):
         result = engine.compress(
             before,
@@ -110,6 +119,7 @@ def compress(
             calibration=data,
             **how_much,  # type: ignore[arg-type]
             allocation=allocation,  # type: ignore[arg-type]
+            budget=counted,
             refit=refit,
             seed=seed,
             evaluate=evaluation(evaluate),
@@ -130,12 +140,16 @@ def tune(
     tuner: Annotated[str, typer.Option("--tuner", metavar="NAME", autocompletion=complete("tuners"), help="A tuner plugin.")],
     calibration: Calibration,
     total: Annotated[
-        float, typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1.")
+        float,
+        typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1; see --budget."),
     ],
     folder: Annotated[
         str, typer.Option("--folder", "-f", metavar="FOLDER", help="Keeps every score; the same command goes on there.")
     ],
     method: Method = None,
+    budget: BudgetOption = "macs",
+    batch: Batch = 1,
+    threads: Threads = None,
     evaluate: Annotated[
         str,
         typer.Option(
@@ -185,7 +199,9 @@ def tune(
     scored_on = None if data is None else loader(data, data_set, seed)
     objective: Any = evaluation(evaluate) if ":" in evaluate else evaluate
     from amc_plugins.core import engine
+    from amc_plugins.core.budgets import Budget
 
+    counted = Budget(budget, batch, threads)
     go_on = f"the scores so far are in {folder}; the same command goes on with the next one"
     with working(f"tune {network}", json=json, folder=folder, evaluations=evaluations, go_on=go_on) as run:
         with render.progress(f"preparing {name}"):
@@ -194,7 +210,7 @@ def tune(
                 name,
                 calibration=inputs_to_fit,
                 seed=seed,
-                budget=total,
+                budget=total if budget == "macs" else None,
                 run=run,
                 **parse_settings(settings),
             )
@@ -202,6 +218,7 @@ def tune(
             plan,
             tuner,
             total=total,
+            budget=counted,
             evaluate=objective,
             data=scored_on,
             evaluations=evaluations,
@@ -212,7 +229,7 @@ def tune(
             run=run,
             **parse_settings(tuner_set, "--tuner-set"),
         )
-        result = engine.apply_plan(plan, search.best.candidate, run=run)
+        result = engine.apply_plan(plan, search.best.candidate, run=run, budget=counted)
     files = write_outputs(result.network, outputs)
     if json:
         found = {"network": network, "method": name, "tuner": tuner, **_search_json(search), **_result_json(result)}
@@ -270,7 +287,9 @@ def _result_json(result: CompressionResult) -> dict[str, Any]:
     """A compression's result as JSON data."""
     from dataclasses import asdict
 
+    spent = result.spent
     return {
+        "budget": None if spent is None else {**asdict(spent), "removed": spent.removed},
         "macs_before": result.macs_before,
         "macs_after": result.macs_after,
         "removed": result.removed,
@@ -297,6 +316,10 @@ def _print_result(result: CompressionResult) -> None:
     rows.append(["network", "", f"{result.macs_before:,}", f"{result.macs_after:,}", share, ""])
     columns = ["layer", "change", "MACs before", "MACs after", "removed", "error"]
     render.table(columns, rows, right=columns[2:])
+    if result.spent is not None and result.spent.counts != "macs":
+        spent = result.spent
+        how = f" (batch {spent.batch}, threads {spent.threads})" if spent.counts == "latency" else ""
+        render.text(f"{spent.counts}{how}: {spent.shown}")
 
 
 def _search_json(search: Search) -> dict[str, Any]:

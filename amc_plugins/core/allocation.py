@@ -160,7 +160,7 @@ def _kinds_that_fit(
 
 def _beyond(budget: float, least: int, most: int) -> BudgetError:
     return BudgetError(
-        f"a budget of {budget:,.0f} MACs cannot be met: candidates have {least:,} to {most:,}", hint="ask for a larger budget"
+        f"a budget of {budget:,.0f} cannot be met: candidates cost {least:,} to {most:,}", hint="ask for a larger budget"
     )
 
 

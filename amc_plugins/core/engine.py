@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from amc_plugins.compression import Candidate, CompressionResult, Compressor, Plan
 from amc_plugins.core.accuracy_first import most_above
+from amc_plugins.core.budgets import Budget, cost_of
 from amc_plugins.core.draw import draw
 from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
 from amc_plugins.core.network import ReconstructedNetwork
@@ -83,6 +84,9 @@ def compress(
     ratio: float | None = None,
     ratios: Mapping[str, float] | None = None,
     allocation: Allocation = "curves",
+    budget: str | Budget = "macs",
+    batch: int | None = None,
+    threads: int | None = None,
     refit: bool = True,
     seed: int = 0,
     evaluate: Evaluate | None = None,
@@ -96,7 +100,12 @@ def compress(
     serves in place of the last two. With the setting `accuracy_threshold` that is the most, and as much of it is
     removed as leaves `evaluate(network)` at or above the threshold; without any of them, as much as can be. See
     `prepare` for the other arguments and `Plan.candidate` for what is refused.
+
+    `budget` is what `total` is a share of: `macs`, `parameters`, `activations` (peak memory of one sample), or `latency`,
+    measured on this machine at `batch` samples (default 1) and so many `threads` (default: torch's). The result's `spent` says
+    what became of it.
     """
+    counted = Budget.of(budget, batch, threads)
     asked = settings.get("compress_ratio")
     amounts = {"total": total, "ratio": ratio, "ratios": ratios, "compress_ratio": asked}
     given = [name for name, value in amounts.items() if value is not None]
@@ -107,11 +116,20 @@ def compress(
         )
     if asked is not None:
         ratio, ratios = (None, asked) if isinstance(asked, Mapping) else (asked, None)
-    plan = prepare(
-        network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=total, run=run, **settings
-    )
+    if counted.counts != "macs" and given not in (["total"], []):
+        raise SettingsError(f"a budget of {counted.words} needs `total`; `{given[0]}` is a share of MACs")
+    hint = total if counted.counts == "macs" else None
+    plan = prepare(network, compressor, calibration=calibration, seed=seed, evaluate=evaluate, budget=hint, run=run, **settings)
     return carry_out(
-        plan, total=total, ratio=ratio, ratios=ratios, allocation=allocation, refit=refit, evaluate=evaluate, run=run
+        plan,
+        total=total,
+        ratio=ratio,
+        ratios=ratios,
+        allocation=allocation,
+        budget=counted,
+        refit=refit,
+        evaluate=evaluate,
+        run=run,
     )
 
 
@@ -125,13 +143,15 @@ def carry_out(
     refit: bool,
     evaluate: Evaluate | None,
     run: Run | None,
+    budget: Budget | None = None,
 ) -> CompressionResult:
     """Choose a candidate of a plan and apply it: as `compress` says."""
+    budget = budget or Budget()
     settings = plan.compressor.settings
     floor = settings.accuracy_threshold if isinstance(settings, CompressorSettings) else 0.0
     if not floor:
-        candidate = plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation)
-        return apply_plan(plan, candidate, refit=refit, run=run)
+        candidate = plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation, budget=budget)
+        return apply_plan(plan, candidate, refit=refit, run=run, budget=budget)
     if evaluate is None:
         raise SettingsError(
             "`accuracy_threshold` needs `evaluate`",
@@ -143,18 +163,21 @@ def carry_out(
             return plan.candidate(ratios={name: share * one for name, one in ratios.items()})
         if ratio is not None:
             return plan.candidate(ratio=share * ratio)
-        most = plan.removed(plan.smallest) if total is None else total
-        return plan.candidate(total=share * most, allocation=allocation)
+        most = cost_of(plan, budget).reachable if total is None else total
+        return plan.candidate(total=share * most, allocation=allocation, budget=budget)
 
-    return _told(plan, most_above(plan, floor, evaluate, at, refit=refit), run)
+    return _told(plan, most_above(plan, floor, evaluate, at, refit=refit), run, budget)
 
 
-def apply_plan(plan: Plan, candidate: Mapping[str, int], *, refit: bool = True, run: Run | None = None) -> CompressionResult:
+def apply_plan(
+    plan: Plan, candidate: Mapping[str, int], *, refit: bool = True, run: Run | None = None, budget: Budget | None = None
+) -> CompressionResult:
     """`plan.apply`, with the run told about every layer that changed, and a drawing if the settings ask for one."""
-    return _told(plan, plan.apply(candidate, refit=refit), run)
+    return _told(plan, plan.apply(candidate, refit=refit), run, budget or Budget())
 
 
-def _told(plan: Plan, result: CompressionResult, run: Run | None) -> CompressionResult:
+def _told(plan: Plan, result: CompressionResult, run: Run | None, budget: Budget) -> CompressionResult:
+    result.spent = cost_of(plan, budget).spent(result.candidate, result.network)
     if run is not None:
         for layer in result.layers:
             if layer.change:
@@ -173,7 +196,7 @@ def tune(
     tuner: str,
     *,
     total: float,
-    budget: Literal["macs", "parameters"] = "macs",
+    budget: str | Budget = "macs",
     evaluate: Score | Literal["divergence", "accuracy"] | None = None,
     data: Iterable[Any] | None = None,
     samples: int = SAMPLES,
@@ -187,13 +210,15 @@ def tune(
     run: Run | None = None,
     **settings: Any,
 ) -> Search:
-    """Search the plan's variables for the best network that removes the share `total` of the MACs.
+    """Search the plan's variables for the best network that removes the share `total` of what the budget counts.
 
     Args:
         plan: from `prepare`.
         tuner: the plugin's name, see `amc plugins list --kind tuners`.
-        total: share of the MACs to remove; every candidate removes at least that.
-        budget: what `total` is a share of, `macs` or `parameters`.
+        total: share to remove; every candidate removes at least that.
+        budget: what `total` is a share of: `macs`, `parameters`, `activations`, `latency`, or a `Budget` that says at which
+            batch and with how many threads latency is measured. Candidates fit a latency as predicted from measured layers;
+            the best is one whose measured whole network is at most 5 % over the target.
         evaluate: what to maximise. `divergence` (default): minus the divergence of the outputs from the original's; needs no
             labels and ranks candidates best. `accuracy`: on labelled `data`. Or a function of a network that gives a number, or
             numbers by name with `score` among them (others are costs that a tuner may minimise, say a latency).
@@ -224,7 +249,7 @@ def tune(
         target,
         validated,
         total=total,
-        budget=budget,
+        budget=Budget.of(budget),
         objective=Objective.of(plan, evaluate, data, samples, confirm, confirm_on, seed),
         evaluations=evaluations,
         seed=seed,

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 
 from amc_plugins.compression import CompressionResult
 from amc_plugins.core import engine
+from amc_plugins.core.budgets import Budget
 from amc_plugins.core.capture import capture
 from amc_plugins.core.errors import AmcError, CheckFailed, RecipeError
 from amc_plugins.core.factories import call_factory, load_weights
@@ -163,12 +164,13 @@ class _Runner:
 
     def compressed(self, network: ReconstructedNetwork, number: int) -> tuple[ReconstructedNetwork, dict[str, Any]]:
         section = self.recipe.compress
+        budget = Budget(section.budget, section.batch, section.threads)
         plan = engine.prepare(
             network,
             section.method,
             calibration=self.data.calibration,
             seed=self.recipe.seed,
-            budget=section.total,
+            budget=section.total if section.budget == "macs" else None,
             run=self.run,
             **section.settings,
         )
@@ -180,6 +182,7 @@ class _Runner:
                 ratio=section.ratio,
                 ratios=section.ratios,
                 allocation=section.allocation,
+                budget=budget,
                 refit=section.refit,
                 evaluate=(lambda one: self.accuracy(one, "validation")) if section.accuracy_first else None,
                 run=self.run,
@@ -191,6 +194,7 @@ class _Runner:
                 plan,
                 tune.method,
                 total=section.total,
+                budget=budget,
                 evaluate=tune.objective,
                 data=self.data.need("validation") if tune.objective == "accuracy" else None,
                 evaluations=tune.evaluations,
@@ -202,7 +206,7 @@ class _Runner:
                 **tune.settings,
             )
             detail["search"] = {"method": tune.method, "objective": tune.objective, **_searched(search)}
-            result = engine.apply_plan(plan, search.best.candidate, refit=section.refit, run=self.run)
+            result = engine.apply_plan(plan, search.best.candidate, refit=section.refit, run=self.run, budget=budget)
         return result.network, {**detail, **_described(result)}
 
     def trained(
@@ -342,7 +346,10 @@ def _described(result: CompressionResult) -> dict[str, Any]:
         }
         for one in result.layers
     ]
-    return {"candidate": dict(result.candidate), "removed": result.removed, "layers": layers}
+    found = {"candidate": dict(result.candidate), "removed": result.removed, "layers": layers}
+    if result.spent is not None:
+        found["budget"] = {**asdict(result.spent), "removed": result.spent.removed}
+    return found
 
 
 def _searched(search: Search) -> dict[str, Any]:
@@ -355,6 +362,9 @@ def _searched(search: Search) -> dict[str, Any]:
         "baselines": {name: entry(one) for name, one in search.baselines.items()},
         "confirmed": [entry(one) for one in search.confirmed],
         "gains": search.gains,
+        "score": search.best.score,
+        "budget": search.budget.counts,
+        "total": search.total,
     }
 
 

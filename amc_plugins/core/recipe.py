@@ -72,7 +72,12 @@ class CompressSection(_Section):
     """One compression: exactly one of `total`, `ratio` and `ratios`; or none, with the setting `accuracy_threshold`."""
 
     method: str = Field(description="a compressor plugin")
-    total: Share | None = Field(None, description="share of the network's MACs to remove")
+    total: Share | None = Field(None, description="share of the network to remove, of what `budget` counts")
+    budget: Literal["macs", "parameters", "activations", "latency"] = Field(
+        "macs", description="what `total` counts; `activations`: peak memory of one sample, `latency`: measured here"
+    )
+    batch: Annotated[int, Field(ge=1)] = Field(1, description="samples of the forward pass that is timed")
+    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="while it is timed; default: torch's")
     ratio: Share | None = Field(None, description="share of each layer's MACs to remove")
     ratios: dict[str, Share] | None = Field(None, description="shares by layer name or glob")
     allocation: Literal["curves", "uniform"] = "curves"
@@ -86,6 +91,8 @@ class CompressSection(_Section):
             raise ValueError("`settings.compress_ratio` says what `ratio` and `ratios` of this section say: use one of these")
         if len(given) != 1 and (given or not self.accuracy_first):
             raise ValueError(f"exactly one of `total`, `ratio` and `ratios` is needed, given: {', '.join(given) or 'none'}")
+        if self.budget != "macs" and given not in (["total"], []):
+            raise ValueError(f'`budget = "{self.budget}"` needs `total`; `{given[0]}` is a share of MACs')
         return self
 
     @property

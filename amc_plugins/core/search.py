@@ -7,14 +7,15 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amc_plugins.compression import Candidate, CompressionResult, Plan
-from amc_plugins.core.errors import SettingsError
+from amc_plugins.core.budgets import COUNTS, NEAR, Budget, Cost, cost_of
+from amc_plugins.core.errors import BudgetError, SettingsError
 from amc_plugins.core.scoring import Judge, Objective
 from amc_plugins.core.specs import Settings
 from amc_plugins.core.store import EvaluationStore
@@ -58,6 +59,7 @@ class Search:
     evaluations: list[Evaluation] = field(default_factory=list)
     """In the order in which the tuner asked; each candidate once."""
     objective: str = "divergence"
+    budget: Budget = field(default_factory=Budget)
     baselines: dict[str, Evaluation] = field(default_factory=dict)
     """The plan's own candidates, `allocation` and `uniform`, by the same measure. They are no evaluations of the tuner unless
     it asked for them."""
@@ -65,6 +67,8 @@ class Search:
     """The best few and the baselines, scored on data that the search has not seen; empty when nothing was confirmed."""
     merit: Callable[[Mapping[str, float]], float] = lambda objectives: objectives["score"]
     """What is best: the score, unless the tuner says otherwise."""
+    measured: dict[Candidate, float] = field(default_factory=dict)
+    """Where the budget's cost is predicted from parts: the measured cost of whole networks, relative to the original's."""
     _best: BestCandidate | None = field(default=None, init=False, repr=False)
 
     @property
@@ -73,11 +77,23 @@ class Search:
         most merit. The first of equals.
         """
         unseen = {one.candidate: one for one in self.confirmed}
-        pool = [one for one in self.evaluations if one.candidate in unseen] or self.evaluations
-        chosen = max(pool, key=lambda one: self.merit((unseen.get(one.candidate) or one).objectives))
+        chosen = self.ranked()[0]
         if self._best is None or self._best.evaluation is not chosen:
             self._best = BestCandidate(self.plan, chosen, unseen.get(chosen.candidate))
         return self._best
+
+    def ranked(self) -> list[Evaluation]:
+        """The evaluations that may be the best, the best first; those whose measured network misses the budget are none."""
+        unseen = {one.candidate: one for one in self.confirmed}
+        most = (1.0 + NEAR) * (1.0 - self.total)
+        fit = [one for one in self.evaluations if self.measured.get(one.candidate, 0.0) <= most]
+        if not fit:
+            raise BudgetError(
+                f"no candidate of the search meets {self.total:g} of the {self.budget.words} when it is measured whole",
+                hint="search longer, or for a smaller `total`",
+            )
+        pool = [one for one in fit if one.candidate in unseen] or fit
+        return sorted(pool, key=lambda one: -self.merit((unseen.get(one.candidate) or one).objectives))
 
     @property
     def gains(self) -> dict[str, float]:
@@ -89,7 +105,7 @@ class Search:
         return {name: best.score - one.score for name, one in self.baselines.items()}
 
     def front(self, cost: str = "macs") -> list[Evaluation]:
-        """The evaluations that no other beats in both score and `cost` (`macs`, `parameters`), the cheapest first."""
+        """The evaluations that no other beats in both score and `cost` (`macs`, `parameters`, ...), the cheapest first."""
         found: list[Evaluation] = []
         for one in sorted(self.evaluations, key=lambda one: (one.objectives[cost], -one.score)):
             if not found or one.score > found[-1].score:
@@ -131,7 +147,7 @@ def search(
     settings: Settings,
     *,
     total: float,
-    budget: str,
+    budget: Budget,
     objective: Objective,
     evaluations: int,
     seed: int,
@@ -145,17 +161,14 @@ def search(
     for argument, value in (("evaluations", evaluations), ("workers", workers)):
         if value < 1:
             raise SettingsError(f"`{argument}` must be at least 1; given was {value}")
-    space = Space.of(plan, total, budget)
-    tuner = tuner_class(settings, space, seed)
-    found = Search(plan, name, total, objective=objective.name, merit=tuner.merit)
     with ExitStack() as stack:
         store: EvaluationStore | None = None
         if folder is not None:
-            identity = {
-                **_identity(plan, name, settings, total, objective, seed),
-                "budget": budget,
-            }
+            identity = {**_identity(plan, name, settings, total, objective, seed), "budget": budget.identity}
             store = stack.enter_context(EvaluationStore(Path(folder) / "evaluations.sqlite", identity))
+        space = _space(plan, total, budget, store)
+        tuner = tuner_class(settings, space, seed)
+        found = Search(plan, name, total, objective=objective.name, budget=budget, merit=tuner.merit)
         judge = Judge(plan, objective.score)
         pool = stack.enter_context(Workers(judge, workers, folder)) if workers > 1 else None
         driver = _Driver(tuner, judge, pool, store, found, run)
@@ -164,7 +177,19 @@ def search(
         driver.go_on(evaluations, workers)
         if objective.unseen is not None and confirm:
             driver.confirm(Judge(plan, objective.unseen), confirm)
+        driver.measure(cost_of(plan, budget))
     return found
+
+
+def _space(plan: Plan, total: float, budget: Budget, store: EvaluationStore | None) -> Space:
+    """The space, with the limit of a search that goes on as it was: another measurement would give another one."""
+    if budget.counts != "latency" or store is None:
+        return Space.of(plan, total, budget)
+    known = store.limit()
+    space = Space.of(plan, total, budget, limit=known)
+    if known is None:
+        store.set_limit(space.budget)
+    return space
 
 
 class _Driver:
@@ -180,6 +205,8 @@ class _Driver:
         run: Run | None,
     ) -> None:
         self.tuner, self.judge, self.pool, self.store, self.found, self.run = tuner, judge, pool, store, found, run
+        self.costs = _costs(found, tuner)
+        """By name: what objectives get besides what the judge gives."""
         self.known: dict[Candidate, Mapping[str, float]] = {}
         """All scores there are, of this process and of earlier ones."""
         self.told: set[Candidate] = set()
@@ -260,11 +287,12 @@ class _Driver:
         self.stored[candidate] = place
 
     def _scores(self, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, dict[str, float]]]:
-        if self.pool is not None and len(candidates) > 1:
-            yield from self.pool(candidates)
-        else:
-            for candidate in candidates:
-                yield candidate, self.judge(candidate)
+        alone = self.pool is None or len(candidates) < 2
+        scored = ((one, self.judge(one)) for one in candidates) if alone or self.pool is None else self.pool(candidates)
+        for candidate, objectives in scored:
+            for name, cost in self.costs.items():
+                objectives.setdefault(name, cost.objective(candidate))
+            yield candidate, objectives
 
     def _save_state(self) -> None:
         """Write the tuner's state, unless it was a moment ago: a search that goes on tells what was told since once more."""
@@ -288,6 +316,27 @@ class _Driver:
                 if self.store is not None:
                     self.store.add_other("confirm", candidate, known[candidate])
             self.found.confirmed.append(Evaluation(candidate, known[candidate]))
+
+    def measure(self, cost: Cost) -> None:
+        """Measure the best candidate's whole network, and the next ones until one meets the budget."""
+        found = self.found
+        if self.store is not None:
+            stored = self.store.others("measured")
+            found.measured = {self._ordered(values): objectives["share"] for values, objectives in stored}
+        while (best := found.ranked()[0].candidate) not in found.measured:
+            share = cost.measured(best)
+            if share is None:
+                return
+            found.measured[best] = share
+            if self.store is not None:
+                self.store.add_other("measured", best, {"share": share})
+
+
+def _costs(found: Search, tuner: Tuner) -> dict[str, Cost]:
+    """The budget's cost and those that the tuner must be told, but what every judge gives."""
+    names = {found.budget.counts, *tuner.objectives} & set(COUNTS) - {"macs", "parameters"}
+    budget = found.budget
+    return {name: cost_of(found.plan, replace(budget, counts=name)) for name in sorted(names)}
 
 
 def _identity(plan: Plan, name: str, settings: Settings, total: float, objective: Objective, seed: int) -> dict[str, Any]:

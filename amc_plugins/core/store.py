@@ -3,7 +3,8 @@
 The table `evaluations` is the search's trajectory: `position` is the place of a candidate in the order in which the tuner
 asked. The tuner's state is written beside it from time to time, with the number of evaluations that it has been told; those
 after it are told again when a killed search goes on, so nothing that was scored is scored twice. The table `others` holds
-scores outside the trajectory: the starts that a search is measured by, and what was confirmed on unseen data.
+scores outside the trajectory: the starts that a search is measured by, what was confirmed on unseen data, and whole networks
+that were measured.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CREATE TABLE IF NOT EXISTS others (
 );
 """
 
-Purpose = Literal["start", "confirm"]
+Purpose = Literal["start", "confirm", "measured"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,15 @@ class EvaluationStore:
         """The last state that was written."""
         found = self._meta("state")
         return None if found is None else StoredState(**json.loads(found))
+
+    def limit(self) -> float | None:
+        """The budget of the search, in the units of its cost."""
+        found = self._meta("limit")
+        return None if found is None else float(found)
+
+    def set_limit(self, limit: float) -> None:
+        with self._database:
+            self._set_meta("limit", repr(limit))
 
     def add(self, position: int, candidate: Mapping[str, int], objectives: Mapping[str, float]) -> None:
         """Write one evaluation of the trajectory."""

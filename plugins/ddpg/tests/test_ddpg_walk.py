@@ -91,5 +91,5 @@ def test_variables_are_walked_in_running_order_and_candidates_keep_theirs() -> N
 
 
 def test_an_impossible_budget_is_refused() -> None:
-    with pytest.raises(BudgetError, match="cannot be met: the smallest candidate has 36"):
+    with pytest.raises(BudgetError, match="cannot be met: the cheapest candidate costs 36"):
         Walk(replace(chain_space((10, 10)), budget=35.0), use_budget=True)

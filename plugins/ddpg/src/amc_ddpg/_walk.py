@@ -47,10 +47,9 @@ class Walk:
         self.ladders = [_Ladder(one, row) for one, row in zip(self.variables, costs, strict=True)]
         self._cheapest = {one.name: ladder.choices[0] for one, ladder in zip(self.variables, self.ladders, strict=True)}
         self._dearest = {one.name: ladder.choices[-1] for one, ladder in zip(self.variables, self.ladders, strict=True)}
-        if space.macs(self._cheapest) > space.budget:
-            raise BudgetError(
-                f"a budget of {space.budget:,.0f} MACs cannot be met: the smallest candidate has {space.macs(self._cheapest):,}"
-            )
+        least = min(space.macs(self._cheapest), space.macs(space.cheapest))
+        if least > space.budget:
+            raise BudgetError(f"a budget of {space.budget:,.0f} cannot be met: the cheapest candidate costs {least:,}")
         spans = [float(ladder.costs[-1] - ladder.costs[0]) for ladder in self.ladders]
         own = [variable.features.get("macs", span) for variable, span in zip(self.variables, spans, strict=True)]
         total = sum(own) or 1.0

@@ -42,7 +42,7 @@ class GeneticTuner(Tuner):
         self._random = random.Random(seed)
         self._numbers = np.random.default_rng(seed)
         self._fitness = fitness_class(settings.objectives)
-        self._least = float(space.macs({variable.name: min(variable.choices) for variable in space.variables}))
+        self._least = float(space.macs(space.cheapest))
         self._probability = settings.mutation or max(0.2, 1.0 / len(space.variables))
         self._survivors: list[Genome] = []
         self._brood: list[Candidate] = []
@@ -54,6 +54,10 @@ class GeneticTuner(Tuner):
         self._seen: set[Candidate] = set()
 
     # --- asking and telling ---
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return self.settings.objectives
 
     def ask(self, n: int = 1) -> list[Candidate]:
         if len(self._brood) == len(self._answers):

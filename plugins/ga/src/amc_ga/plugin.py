@@ -27,7 +27,8 @@ class GeneticSettings(Settings):
     from_allocations: bool = Field(True, description="begin with the plan's own allocations and variations of them")
     objectives: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("score",),
-        description="`score` alone, or with costs to minimise (`macs`, `parameters`, one that the evaluation gives): NSGA-II",
+        description="`score` alone, or with costs to minimise (`macs`, `parameters`, `activations`, `latency`, or what the "
+        "evaluation gives): NSGA-II",
     )
 
     @field_validator("objectives")
