@@ -44,6 +44,17 @@ def test_compress_prints_one_document(here: Path, amc_: Command) -> None:
     assert found["removed"] == pytest.approx(1 - found["macs_after"] / found["macs_before"])
 
 
+def test_compress_within_a_budget_of_parameters(here: Path, amc_: Command) -> None:
+    command = ("compress", "net.pkl", "pruning", *CALIBRATION, "--total", "0.5", "--budget", "parameters")
+    code, out, err = amc_(*command, "-o", "small.pkl")
+    assert code == 0, err
+    before, after = (amc.profile(amc.load(path)).total_parameters for path in ("net.pkl", "small.pkl"))
+    assert out.splitlines()[-1] == f"parameters: {before:,} -> {after:,} parameters, {1 - after / before:.1%} removed"
+    assert 0.48 * before < after <= 0.5 * before
+    code, out, err = amc_(*command, "--json")
+    assert json.loads(out)["budget"]["after"] == after
+
+
 def test_compress_takes_the_source_systems_setting(here: Path, amc_: Command) -> None:
     setting = 'compress_ratio={"layer3.*" = 0.4}'
     code, _, err = amc_("compress", "net.pkl", "lowrank", *CALIBRATION, "--set", setting, "-o", "small.pkl")
@@ -72,6 +83,15 @@ def test_compress_captures_a_model(here: Path, amc_: Command) -> None:
         (("lowrank", "-c", "data.py:inptus", "--total", "0.5"), "did you mean `inputs`", None),
         (("lowrank", *CALIBRATION, "--total", "1.5"), "`total` is the share to remove", None),
         (("lowrank", *CALIBRATION, "--total", "0.9999"), "this plan reaches 0 to", None),
+        (("lowrank", *CALIBRATION, "-t", "0.9999", "--budget", "parameters"), "of the parameters cannot be removed", None),
+        (
+            ("pruning", *CALIBRATION, "-t", "0.9999", "--budget", "activations"),
+            "memory cannot be removed: this plan reaches",
+            None,
+        ),
+        (("lowrank", *CALIBRATION, "-t", "0.5", "--budget", "latncy"), "did you mean `latency`", None),
+        (("lowrank", *CALIBRATION, "-r", "0.5", "--budget", "latency"), "a budget of measured latency needs `total`", None),
+        (("lowrank", *CALIBRATION, "-t", "0.5", "--budget", "latency", "--batch", "0"), "`batch` must be at least 1", None),
         (("lowrank", *CALIBRATION, "--ratios", "layer9.*=0.5"), "`layer9.*` in `ratios` matches no layer", None),
         (("lowrank", *CALIBRATION, "--ratios", "layer1.*=half"), "the share is a number", None),
         (("lowrank", *CALIBRATION, "-t", "0.5", "-s", "sovler=svd"), "sovler: unknown name; did you mean `solver`", None),
@@ -128,6 +148,20 @@ def test_a_search_goes_on_after_ctrl_c(here: Path, amc_: Command) -> None:
     assert found["best"]["score"] == max(one["objectives"]["score"] for one in found["evaluations"])
 
 
+@pytest.mark.parametrize("budget", ["parameters", "latency"])
+def test_a_front_within_any_budget(here: Path, amc_: Command, budget: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the clock of this machine, for a total of next to nothing: only what is there is looked at, no time."""
+    monkeypatch.setenv("AMC_CACHE", str(here / "cache"))
+    objectives = ("--tuner", "ga", "--tuner-set", 'objectives=["score", "latency"]', "--tuner-set", "population=4")
+    command = ("tune", "net.pkl", "pruning", *CALIBRATION, *objectives, "--total", "0.001", "--folder", f"front-{budget}")
+    code, out, err = amc_(*command, "--budget", budget, "--batch", "2", "--threads", "1", "-n", "5", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["budget"]["counts"] == budget and len(found["evaluations"]) == 5
+    assert all(one["objectives"]["latency"] > 0.0 for one in found["evaluations"])
+    assert (here / "cache" / "latency.sqlite").is_file()
+
+
 def test_a_search_by_divergence(here: Path, amc_: Command) -> None:
     code, out, err = amc_(*TUNE, "-n", "3")
     assert code == 0, err
@@ -148,6 +182,7 @@ def test_a_search_by_divergence(here: Path, amc_: Command) -> None:
         (("--tuner-set", "warmup=3"), "warmup: unknown name"),
         (("--evaluations", "0"), "`evaluations` must be at least 1"),
         (("--total", "0.9999"), "this plan reaches 0 to"),
+        (("--total", "0.9999", "--budget", "parameters"), "of the parameters cannot be removed: this plan reaches 0 to"),
     ],
 )
 def test_tune_refuses(here: Path, amc_: Command, arguments: tuple[str, ...], words: str) -> None:

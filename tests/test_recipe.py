@@ -14,6 +14,7 @@ import amc_plugins as amc
 from amc_plugins.core import pipeline
 from amc_plugins.core.errors import CheckFailed, RecipeError
 from amc_plugins.core.recipe import Recipe, read_recipe, resolved
+from amc_plugins.core.report import write_report
 from amc_plugins.core.results import read_results
 from amc_plugins.core.toml_text import toml_text
 from amc_plugins.plugin import hookimpl
@@ -88,6 +89,11 @@ def test_every_problem_is_reported_at_once_with_its_path_and_the_nearest_name(tm
             {"compress": {"method": "lowrank", "total": 0.5, "settings": {"compress_ratio": 0.5}}},
             "`settings.compress_ratio` says what `ratio` and `ratios` of this section say",
         ),
+        (
+            {"compress": {"method": "lowrank", "ratio": 0.5, "budget": "latency"}},
+            '`budget = "latency"` needs `total`; `ratio` is a share of MACs',
+        ),
+        ({"compress": {"method": "lowrank", "total": 0.5, "budget": "watts"}}, "compress.budget"),
         ({"floor": {"accuracy": 97}}, "floor.accuracy: input should be less than or equal to 1 (given 97)"),
     ],
 )
@@ -184,6 +190,26 @@ def test_a_run_leaves_its_results(here: Path) -> None:
     assert amc.profile(amc.load(here / "run" / "network.pkl")).total_macs == retrained.macs
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(amc.load(here / "run" / "deep" / "net.json").eval()(x), result.network.eval()(x))
+
+
+def test_a_run_within_a_budget_of_parameters_by_a_search(here: Path) -> None:
+    path = recipe(here, method="pruning", more="[tune]\nmethod = 'random'\nevaluations = 4\n")
+    path.write_text(path.read_text().replace("total = 0.4", 'total = 0.4\nbudget = "parameters"'))
+    amc.run(path)
+    results = read_results(here / "run")
+    before, smaller, _ = results.networks
+    detail = smaller.detail
+    assert before.parameters is not None and smaller.parameters is not None
+    assert smaller.parameters <= 0.6 * before.parameters
+    assert (detail["budget"]["counts"], detail["budget"]["before"]) == ("parameters", before.parameters)
+    assert detail["budget"]["after"] == smaller.parameters
+    search = detail["search"]
+    assert (search["budget"], search["total"], len(search["evaluations"])) == ("parameters", 0.4, 4)
+    assert set(search["baselines"]) == set(search["gains"]) == {"allocation", "uniform"} and search["confirmed"]
+    page = (here / "run" / "report.html").read_text()
+    assert "gained over it" in page and "Score against parameters" in page
+    (here / "run" / "report.html").unlink()
+    assert write_report(here / "run").read_text() == page, "the report is made again from the folder"
 
 
 def test_rounds_go_on_from_one_another(here: Path) -> None:

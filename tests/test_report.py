@@ -162,6 +162,27 @@ class Page(HTMLParser):
         return found
 
 
+def test_a_search_with_its_baselines_and_its_budget(folder: Path) -> None:
+    plain = json.loads((folder / "results.json").read_text())
+    detail = plain["steps"][1]["detail"]
+    detail["budget"] = {"counts": "latency", "unit": "s", "before": 2e-3, "after": 1e-3, "batch": 64, "threads": 1}
+    search = detail["search"]
+    for number, one in enumerate(search["evaluations"], 1):
+        one["latency"] = 1e-3 * number
+    own = {name: {"candidate": {"a": n}, "score": -1.0 / n, "latency": 1e-3} for name, n in (("allocation", 2), ("uniform", 1))}
+    confirmed = [{"candidate": {"a": n}, "score": -2.0 / n} for n in (6, 2, 1)]
+    search |= {"baselines": own, "confirmed": confirmed, "gains": {"allocation": 2 / 3, "uniform": 5 / 3}, "budget": "latency"}
+    (folder / "results.json").write_text(json.dumps(plain))
+    text = write_report(folder).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "latency, batch 64 1 ms 2 ms before · −50.0 %" in page.sections[""]
+    words = page.sections["Search"]
+    assert "its score is −0.1667. On data that the search had not seen it is −0.3333." in words
+    assert "allocation has −1 (+0.667 gained over it) and uniform has −2 (+1.67 gained over it)." in words
+    assert "Score against latency" in words and "Score against MACs" not in words, "no candidate differs in MACs"
+    assert "uniform, 1000: -1" in text and "chosen, 6000: -0.166667" in text
+
+
 def test_the_figures_of_the_run(folder: Path, networks: tuple[ReconstructedNetwork, ReconstructedNetwork]) -> None:
     path = write_report(folder)
     assert path == folder / "report.html"

@@ -14,6 +14,7 @@ from amc_plugins.core.drawing.page import Graph, graph_of, graph_rules, template
 from amc_plugins.core.drawing.words import count, shape_change, share
 from amc_plugins.core.errors import AmcError
 from amc_plugins.core.results import LayerLine, Results, Step, layer_lines, read_results
+from amc_plugins.core.search_section import search_section
 from amc_plugins.core.toml_text import toml_text
 from amc_plugins.exporting import atomic_write
 
@@ -57,7 +58,7 @@ def write_report(folder: Path) -> Path:
         unknown=last.unknown,
         opaque=[str(one) for one in first.detail.get("opaque", ())],
         rounds=len(rounds),
-        searches=[one for one in map(_search, rounds) if one is not None],
+        searches=[one for one in map(search_section, rounds) if one is not None],
         trainings=[one for one in map(_training, results.steps) if one is not None],
         graphs=graphs,
         missing=missing,
@@ -103,6 +104,7 @@ def _tiles(results: Results) -> list[Tile]:
     for name, old, new in (("MACs", first.macs, last.macs), ("parameters", first.parameters, last.parameters)):
         if old is not None and new is not None:
             tiles.append(Tile(name, count(new), count(old), share(old, new)) if moved else Tile(name, count(new)))
+    tiles += _budget_tiles(results)
     for part in ("test", "validation"):
         if part in last.accuracy:
             tile = Tile(f"{part} accuracy", _percent(last.accuracy[part]))
@@ -116,6 +118,21 @@ def _tiles(results: Results) -> list[Tile]:
         tiles.append(Tile("smallest file", _bytes(smallest.bytes), change=smallest.path))
     tiles.append(Tile("time", _seconds(sum(step.seconds or 0.0 for step in results.steps)), change="all steps together"))
     return tiles
+
+
+def _budget_tiles(results: Results) -> list[Tile]:
+    """What the budget counted, where that has no tile of its own: from before the first round to after the last."""
+    spent = [step.detail["budget"] for step in results.steps if isinstance(step.detail.get("budget"), dict)]
+    if not spent or spent[-1].get("counts") not in ("activations", "latency"):
+        return []
+    name, unit, factor = {"activations": ("peak activations", "kB", 1e-3), "latency": ("latency", "ms", 1e3)}[
+        spent[-1]["counts"]
+    ]
+    if name == "latency":
+        name = f"latency, batch {spent[-1].get('batch', 1)}"
+    before, after = factor * float(spent[0]["before"]), factor * float(spent[-1]["after"])
+    change = f"{100 * (after / before - 1):.1f} %".replace("-", "−") if before else ""
+    return [Tile(name, f"{after:.4g} {unit}", f"{before:.4g} {unit}", change)]
 
 
 def _step_rows(results: Results) -> list[dict[str, Any]]:
@@ -220,29 +237,6 @@ def _size_chart(results: Results) -> str | None:
             points = [(float(index), value / whole) for index, value in enumerate(values) if value is not None]
             series.append(Series(name, points, colour))
     return line_chart("MACs and parameters, of the original's", series, x_name="", percent=True, labels=_labels(steps))
-
-
-def _search(step: Step) -> dict[str, Any] | None:
-    search = step.detail.get("search")
-    evaluations = search.get("evaluations") if isinstance(search, dict) else None
-    if not isinstance(search, dict) or not evaluations:
-        return None
-    scores = [(float(number), float(one["score"])) for number, one in enumerate(evaluations, 1) if "score" in one]
-    best: list[tuple[float, float]] = []
-    for number, score in scores:
-        best.append((number, max(score, best[-1][1]) if best else score))
-    series = [Series("candidates", scores, 0, line=False), Series("best so far", best, 1, steps=True)]
-    objective = (
-        "minus the divergence of the outputs" if search.get("objective") == "divergence" else str(search.get("objective", ""))
-    )
-    chart = line_chart("Score, higher is better", series, x_name="candidate", y_name=objective)
-    if chart is None:
-        return None
-    chosen = [place for place, one in enumerate(evaluations, 1) if one.get("candidate") == step.detail.get("candidate")]
-    number, score = max(scores, key=lambda one: (one[0] in chosen, one[1], -one[0]))
-    found = f"number {number:g} was chosen, its score is {score:.4g}".replace(" -", " −")
-    words = f"{len(scores)} candidates by {search.get('method', 'a tuner')}; {found}."
-    return {"step": step.name, "words": words, "chart": chart}
 
 
 def _training(step: Step) -> dict[str, Any] | None:
