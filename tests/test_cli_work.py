@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 import amc_plugins as amc
+from amc_plugins.cli.search_bar import SearchBar
 from tests.work_files import Command
 
 CALIBRATION = ("--calibration", "data.py:inputs")
@@ -146,6 +149,28 @@ def test_a_search_goes_on_after_ctrl_c(here: Path, amc_: Command) -> None:
     assert json.loads(out)["evaluations"] == found["evaluations"]
     assert total("best.pkl") == found["macs_after"] <= 0.6 * found["macs_before"]
     assert found["best"]["score"] == max(one["objectives"]["score"] for one in found["evaluations"])
+
+
+def test_the_live_table_has_the_best_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, list[str], list[list[str]]]] = []
+
+    @contextmanager
+    def recorded(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        assert (description, total) == ("search", 7)
+        yield lambda *now: shown.append(now)  # type: ignore[arg-type]
+        shown.append(("gone", [], []))
+
+    monkeypatch.setattr("amc_plugins.cli.render.live_table", recorded)
+    with ExitStack() as stack:
+        bar = SearchBar(7, stack)
+        for number in range(1, 8):
+            bar.amc_candidate_scored({"score": -abs(number - 4.25), "macs": 20_000.0 * number})
+        assert len(shown) == 7
+        bar.amc_run_ended()
+        assert shown.pop() == ("gone", [], [])
+    said, columns, rows = shown[-1]
+    assert said == "search: 7 scored, best -0.25" and columns == ["candidate", "score", "macs"]
+    assert [row[0] for row in rows] == ["4", "5", "3", "6", "2"] and rows[0] == ["4", "-0.25", "80,000"]
 
 
 @pytest.mark.parametrize("budget", ["parameters", "latency"])

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from amc_plugins.cli.state import options
 
-__all__ = ["document", "error", "fields", "note", "progress", "table", "text"]
+__all__ = ["document", "error", "fields", "live_table", "note", "progress", "table", "text"]
 
 SCHEMA = 1
 """Version of the JSON documents that `--json` prints."""
@@ -102,8 +102,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
 
     Silent when stderr is no terminal, with `-q`, and where `CI` or `AMC_NO_PROGRESS` is set.
     """
-    silent = any(os.environ.get(name) for name in ("CI", "AMC_NO_PROGRESS"))
-    if silent or options().quiet or not sys.stderr.isatty():
+    if _silent():
         yield lambda steps=1, description=None: None
         return
     from rich.console import Console
@@ -116,3 +115,41 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[..
             bar.update(task, advance=steps, description=description)
 
         yield advance
+
+
+@contextmanager
+def live_table(
+    description: str, total: int | None = None
+) -> Iterator[Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]]:
+    """A bar with a table under it on stderr while the block runs; yields `show(description, columns, rows)`, which counts one
+    step. Silent where `progress` is.
+    """
+    if _silent():
+        yield lambda description, columns, rows: None
+        return
+    from rich import box
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import Progress
+    from rich.table import Table
+
+    console = Console(file=sys.stderr, highlight=False)
+    bar = Progress(console=console)
+    task = bar.add_task(description, total=total)
+    with Live(bar, console=console, transient=True, refresh_per_second=8) as live:
+
+        def show(description: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+            bar.update(task, advance=1, description=description)
+            drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+            for name in columns:
+                drawn.add_column(name, justify="right", overflow="fold")
+            for row in rows:
+                drawn.add_row(*row)
+            live.update(Group(bar, drawn))
+
+        yield show
+
+
+def _silent() -> bool:
+    quiet = options().quiet or any(os.environ.get(name) for name in ("CI", "AMC_NO_PROGRESS"))
+    return bool(quiet) or not sys.stderr.isatty()
