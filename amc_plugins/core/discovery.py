@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import Literal
 
@@ -124,6 +125,7 @@ def kind_word(kind: str) -> str:
     return kind.removesuffix("s").replace("_", " ")
 
 
+@cache
 def normalized(distribution: str) -> str:
     """A distribution's name in the one spelling that compares equal (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()

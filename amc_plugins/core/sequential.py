@@ -6,7 +6,7 @@ One refit of a whole network costs one forward of each (asymmetric reconstructio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from amc_plugins.core.calibration import Calibration
     from amc_plugins.core.network import ReconstructedNetwork
 
-__all__ = ["Fit", "Target", "match_responses", "refit_sequentially"]
+__all__ = ["Fit", "Polish", "Target", "match_responses", "refit_sequentially"]
 
 Fit = Callable[[str, Moments], "Mapping[str, nn.Module] | None"]
+Polish = Callable[[str, Callable[[], Iterator[tuple[Tensor, Tensor]]]], "Mapping[str, nn.Module] | None"]
 
 
 def refit_sequentially(
@@ -37,6 +38,7 @@ def refit_sequentially(
     per_sample: int | None = None,
     seed: int = 0,
     memory: int = MEMORY,
+    polish: Polish | None = None,
 ) -> None:
     """Fit layers of `compressed` in running order, each on what the layers fitted before it make; changes `compressed`.
 
@@ -51,6 +53,8 @@ def refit_sequentially(
         layers: layers of `compressed` and their targets (a value name of `original` stands for `Target(value)`).
         per_sample: as for `collect_moments`.
         seed: of the pixels.
+        polish: called after each fit with the layer's name and a function that gives its inputs and targets, whole and chunk
+            by chunk: for fits that moments cannot serve. What it returns is installed as `fit`'s is.
 
     Raises:
         GraphError: a layer or value does not exist, a layer is no linear map or runs several times, or a shortcut depends on
@@ -72,6 +76,9 @@ def refit_sequentially(
             warn_about_samples({visit.layer: moments})
             for name, module in (fit(visit.layer, moments) or {}).items():
                 set_layer(compressed, name, module)
+            if polish is not None:
+                for name, module in (polish(visit.layer, visit.pairs) or {}).items():
+                    set_layer(compressed, name, module)
 
 
 def match_responses(

@@ -181,10 +181,7 @@ def test_a_result_can_be_compressed_further(digits: Any, plan: LowRankPlan) -> N
     assert digits.accuracy(second.network) > 80
 
 
-def test_settings_that_do_nothing_yet_are_refused() -> None:
-    with pytest.raises(ValueError, match="`nonlinear_case` is not implemented"):
-        LowRankSettings(nonlinear_case=True)
-    assert LowRankSettings(nonlinear_case=False).scheme == "auto"
+def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="solver"):
         LowRankSettings(solver="qr")  # type: ignore[arg-type]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from amc_lowrank._nonlinear import fitted_through, following_clip
 from amc_lowrank._options import Option, Statistics
 from amc_plugins.compression import (
     Moments,
@@ -20,7 +21,7 @@ from amc_plugins.compression import (
 from amc_plugins.graph import channel_map
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from amc_lowrank._plan import LowRankPlan
     from amc_plugins.graph import ReconstructedNetwork
@@ -52,6 +53,25 @@ def refit(
         modules, errors[name] = scheme.refit(plan.info(name), table.fits[option.scheme], option, Statistics.of(moments))
         return {f"{name}.{index}": module for index, module in enumerate(modules)}
 
+    def through(layer: str, pairs: Callable[[], Iterator[tuple[Tensor, Tensor]]]) -> dict[str, nn.Module] | None:
+        name = origin.get(layer)
+        clip = None if name is None else following_clip(plan.network, name)
+        if name is None or clip is None:
+            return None
+        parts = [part for part in network.layer_names if part.rpartition(".")[0] == name and part.rpartition(".")[2].isdigit()]
+        chain, last = [network.layer(part) for part in parts[:-1]], linear_map(network, parts[-1])
+        assert last is not None
+        made = fitted_through(
+            clip,
+            chain,
+            last,
+            pairs,
+            samples=sum(len(x) for x, _ in pairs()),
+            ridge=settings.ridge,
+            generator=torch.Generator().manual_seed(plan.seed),
+        )
+        return {parts[-1]: made.requires_grad_(plan.info(name).trainable)}
+
     wanted = response_targets(channel_map(plan.network), chosen, torch.zeros(0, dtype=torch.long))
     # a chain is fitted as the layer that it stands for; it keeps the name of the value that this layer makes
     targets = {
@@ -59,7 +79,14 @@ def refit(
         for name, target in wanted.items()
     }
     refit_sequentially(
-        plan.network, network, plan.calibration, targets, fit, per_sample=settings.sampled_pixels_per_img, seed=plan.seed
+        plan.network,
+        network,
+        plan.calibration,
+        targets,
+        fit,
+        per_sample=settings.sampled_pixels_per_img,
+        seed=plan.seed,
+        polish=through if settings.nonlinear_case else None,
     )
     if settings.norm_update:
         makers = {node.outputs[0]: node.layer for node in network.graph.nodes}

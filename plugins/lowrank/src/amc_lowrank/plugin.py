@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,8 +16,6 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 class LowRankSettings(CompressorSettings):
     """Settings of `lowrank`. Names of the source system where it has them."""
-
-    not_implemented: ClassVar[frozenset[str]] = frozenset({"nonlinear_case"})
 
     trainset_ratio: float = Field(1.0, gt=0.0, le=1.0, description="share of the calibration data to use")
     sampled_pixels_per_img: int | None = Field(
@@ -47,7 +45,11 @@ class LowRankSettings(CompressorSettings):
     norm_update: bool = Field(
         True, description="after the refit, match means and variances of responses where that brings the outputs nearer"
     )
-    nonlinear_case: bool = Field(False, description="fit through the ReLU or ReLU6 that follows a layer")
+    nonlinear_case: bool = Field(
+        False,
+        description="in the final fit, fit responses through the ReLU or ReLU6 that follows (behind a batch norm too): what it "
+        "clips is free; a response keeps the linear fit where that is better on samples not fitted",
+    )
 
 
 @hookimpl
