@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from amc_plugins.core.macs import profile, showFMLAs
     from amc_plugins.core.network import ReconstructedNetwork
     from amc_plugins.core.recipe import run
-    from amc_plugins.core.registry import register
+    from amc_plugins.core.registering import register
 
 __all__ = [
     "AmcError",
@@ -63,7 +63,7 @@ _WHERE = {
     "plugins": "discovery",
     "prepare": "engine",
     "profile": "macs",
-    "register": "registry",
+    "register": "registering",
     "run": "recipe",
     "showFMLAs": "macs",
     "train": "engine",

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from amc_plugins.core.errors import AmcError, BudgetError, CheckFailed, GraphError, SettingsError, nearest
 from amc_plugins.core.hookspecs import hookimpl
+from amc_plugins.core.script_ops import Captured, handler_spec
 from amc_plugins.core.specs import (
     AMC_API,
     CompressorSettings,
@@ -54,36 +55,22 @@ __all__ = [
 ]
 
 
-def transparent(captures: str, *, name: str | None = None, op: str | None = None) -> LayerHandlerSpec:
-    """Declare an operation that does nothing to channels, in one line: element-wise, one tensor in, one out.
+def transparent(captures: Captured, *, name: str | None = None, op: str | None = None) -> LayerHandlerSpec:
+    """Declare an operation that does nothing to channels, in one line: each channel of the output is the same function of
+    that channel of the input alone. Several inputs are taken to lie on each other, as in an addition.
 
-    `captures` is `package.module:Class` (or a dotted function name). The name defaults to the class name in lower
-    case, the op id to `<top package>.<name>`. The module is rebuilt from constructor arguments kept as attributes of
-    the same names; a module without that property still runs and compresses, and refuses to be saved with the reason.
+    `captures` is `package.module:Class`, the dotted name of a function or tensor method (`torch.special.xlogy`,
+    `torch.Tensor.logit`), or the class or function itself. The name defaults to the last part in lower case, the op id to
+    `<top package>.<name>`. A module is rebuilt from constructor arguments kept as attributes of the same names; one without
+    that property still runs and compresses, and refuses to be saved with the reason. In a script:
+    `amc.register(transparent(Swish))`.
     """
-    return _one_line(captures, name, op, "amc_plugins.core.user_ops:Transparent", "does nothing to channels", {})
+    target = "amc_plugins.core.user_ops:Transparent"
+    return handler_spec(target, [captures], name=name, op=op, summary="does nothing to channels")
 
 
-def barrier(captures: str, *, why: str, name: str | None = None, op: str | None = None) -> LayerHandlerSpec:
+def barrier(captures: Captured, *, why: str, name: str | None = None, op: str | None = None) -> LayerHandlerSpec:
     """Declare an operation that stops channel removal on everything it touches, because of `why`."""
-    return _one_line(
-        captures, name, op, "amc_plugins.core.user_ops:Barrier", f"stops channel removal: {why}"[:120], {"why": why}
-    )
-
-
-def _one_line(
-    captures: str, name: str | None, op: str | None, target: str, summary: str, options: dict[str, str]
-) -> LayerHandlerSpec:
-    dotted = captures.replace(":", ".")
-    package, _, last = dotted.rpartition(".")
-    name = name or last.lower()
-    top = (package or dotted).partition(".")[0]
-    return LayerHandlerSpec(
-        name=name,
-        op=op or f"{top}.{name}".replace("-", "_").lower(),
-        summary=summary,
-        target=target,
-        api=AMC_API,
-        captures=(dotted,),
-        options={**options, "captures": dotted},
-    )
+    summary = " ".join(f"stops channel removal: {why}".split())[:120]
+    target = "amc_plugins.core.user_ops:Barrier"
+    return handler_spec(target, [captures], name=name, op=op, summary=summary, options={"why": why})

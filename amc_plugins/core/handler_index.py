@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from amc_plugins.core.discovery import PluginRecord, listed, normalized
+from amc_plugins.core.errors import PluginError
 from amc_plugins.core.specs import LayerHandlerSpec
 
 __all__ = ["HandlerIndex", "index_handlers"]
@@ -50,7 +51,7 @@ def index_handlers(claims: Sequence[Claim]) -> HandlerIndex:
             lost |= {loser.key for loser in losers}
     running = [(record, spec) for record, spec in claims if record.key not in lost]
     given_up: dict[tuple[str, str, str], set[str]] = {}
-    for name, rivals in _claimed(running, lambda spec: [dotted.replace(":", ".") for dotted in spec.captures]).items():
+    for name, rivals in _claimed(running, lambda spec: sorted(_captured(spec))).items():
         if len(rivals) == 1:
             continue
         if (winner := _winner(rivals)) is None:
@@ -68,6 +69,31 @@ def index_handlers(claims: Sequence[Claim]) -> HandlerIndex:
         index.specs.append(spec.model_copy(update={"captures": kept}) if without else spec)
         index.by_op[spec.op] = index.specs[-1]
     return index
+
+
+def superseded(new: Claim, claims: Sequence[Claim]) -> set[tuple[str, str, str]]:
+    """Keys of the earlier handlers of the same origin whose captures `new` takes over whole; it then stands for them.
+
+    Raises:
+        PluginError: an op or a capture of `new` is somebody else's, and it does not replace that.
+    """
+    record, spec = new
+    mine = _captured(spec)
+    others = [claim for claim in claims if claim[0].key != record.key]
+    gone = {one.key for one, other in others if one.distribution == record.distribution and set() < _captured(other) <= mine}
+    for what, rivals in index_handlers([*(claim for claim in others if claim[0].key not in gone), new]).conflicts.items():
+        if record not in rivals:
+            continue
+        owner = next(one for one in rivals if one is not record)
+        way_out = f"declare replaces=({owner.distribution!r},), or leave it to that handler"
+        if owner.distribution == record.distribution:
+            way_out = f"register it under the same name, `{owner.name}`, to replace that one"
+        raise PluginError(f"{what} belongs to the layer handler {listed_with_names([owner])}", hint=way_out)
+    return gone
+
+
+def _captured(spec: LayerHandlerSpec) -> set[str]:
+    return {dotted.replace(":", ".") for dotted in spec.captures}
 
 
 def clash(what: str, records: Sequence[PluginRecord]) -> str:

@@ -56,5 +56,6 @@ def no_handler(records: Sequence[PluginRecord], op: str, claimants: Sequence[str
         return UnsupportedOpError(problem, hint=f"pip install {distribution}")
     return UnsupportedOpError(
         f"no installed plugin handles the op `{op}`{nearest(op, {*known, *catalog.OPS})}",
-        hint="install the distribution that brings it; `amc plugins doctor` shows handlers that could not be loaded",
+        hint=f"install the distribution that brings it (`{op.partition('.')[0]}`?), or import the module or repeat the "
+        "`amc.register(...)` that added it to the script; `amc plugins doctor` shows handlers that could not be loaded",
     )

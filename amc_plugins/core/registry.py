@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 from amc_plugins.core import discovery
 from amc_plugins.core.discovery import KINDS, PluginRecord, discover, kind_word, listed, mark_conflict, normalized
 from amc_plugins.core.errors import AmcError, PluginError, UnknownPluginError, nearest
-from amc_plugins.core.handler_index import HandlerIndex, clash, index_handlers, winner_of
+from amc_plugins.core.handler_index import HandlerIndex, clash, index_handlers, superseded, winner_of
 from amc_plugins.core.loading import LoadFailure, ModuleLoader, check_api, check_observer, import_target
 from amc_plugins.core.refusals import no_handler, why_not
+from amc_plugins.core.script_ops import check_captures
 from amc_plugins.core.specs import LayerHandlerSpec, ObserverSpec, PluginSpec, Settings
 from amc_plugins.core.validation import validated
 
 if TYPE_CHECKING:
     from amc_plugins.handlers import LayerHandler
 
-__all__ = ["SCRIPT", "Registry", "import_target", "register", "registry", "reset_registry"]
+__all__ = ["SCRIPT", "Registry", "import_target", "registry", "reset_registry"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Registry:
         self._records = discover() if records is None else list(records)
         self._loader = ModuleLoader()
         self._declared: dict[tuple[str, str, str], PluginSpec] = {}
+        self._scripted: dict[tuple[str, str, str], type[Any]] = {}  # classes that a script gave with their declarations
         self._settled: set[tuple[str, str]] = set()
         self._complete: set[str] = set()
         self._index: HandlerIndex | None = None
@@ -113,11 +115,16 @@ class Registry:
         """The declarations of all usable observers."""
         return cast("list[ObserverSpec]", self.specs("observers"))
 
-    def register(self, spec: PluginSpec) -> None:
+    def register(self, spec: PluginSpec, target: type[Any] | None = None) -> None:
         """Add a plugin of the running script or notebook; a second registration of the same name replaces the first.
 
+        Args:
+            spec: the declaration.
+            target: its class; by default what `spec.target` names.
+
         Raises:
-            PluginError: the declaration is for another API, or its name is an installed plugin's that it does not replace.
+            PluginError: the declaration is for another API, captures a name that does not exist, or claims a name, an op or a
+                capture of an installed plugin that it does not replace. Nothing has changed then.
         """
         if not isinstance(spec, PluginSpec):
             raise PluginError(f"expected a declaration such as CompressorSpec(...), given was {type(spec).__name__}")
@@ -126,6 +133,8 @@ class Registry:
             check_api(spec, SCRIPT)
         except LoadFailure as failure:
             raise PluginError(f"{record}: {failure.problem}", hint=failure.hint) from failure
+        if isinstance(spec, LayerHandlerSpec):
+            check_captures(spec)
         with self._lock:
             self._settle(spec.kind, spec.name)
             claimed = [one for one in self._named(spec.kind, spec.name) if one.status != "disabled"]
@@ -136,11 +145,19 @@ class Registry:
                     f"{kind_word(spec.kind)} `{spec.name}` is provided by {listed(kept)} already",
                     hint=f"choose another name, or declare replaces=({kept[0].distribution!r},)",
                 )
+            gone = {record.key}
+            if isinstance(spec, LayerHandlerSpec):
+                self._load_kind("layer_handlers")
+                running = [one for one in self.records("layer_handlers") if one.status == "loaded" and one not in rivals]
+                claims = [(one, cast("LayerHandlerSpec", self._declared[one.key])) for one in running]
+                gone |= superseded((record, spec), claims)
             for one in rivals:
                 one.mark("disabled", "replaced by a registration of this script")
-            self._records = [one for one in self._records if one.key != record.key]
-            self._records.append(record)
+            self._records = [*(one for one in self._records if one.key not in gone), record]
             self._declared[record.key] = spec
+            self._scripted.pop(record.key, None)
+            if target is not None:
+                self._scripted[record.key] = target
             self._settled.add((spec.kind, spec.name))
             self._index = None
             self._handlers.clear()
@@ -162,7 +179,8 @@ class Registry:
 
     def _imported(self, record: PluginRecord | None, spec: PluginSpec) -> type[Any]:
         try:
-            found = import_target(spec.target)
+            held = None if record is None else self._scripted.get(record.key)
+            found = import_target(spec.target) if held is None else held
         except PluginError as error:
             installed = record is not None and record.distribution != SCRIPT
             hint = f"reinstall {record.distribution} with its dependencies" if record and installed else error.hint
@@ -366,8 +384,3 @@ def reset_registry() -> None:
     """Forget the process's registry; the next `registry()` discovers again: what is disabled, or the path, has changed."""
     discovery.show_live(None)
     registry.cache_clear()
-
-
-def register(spec: PluginSpec) -> None:
-    """Add a plugin of the running script or notebook to this process's registry. See `Registry.register`."""
-    registry().register(spec)
