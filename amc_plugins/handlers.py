@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -290,6 +290,10 @@ class LayerHandler:
             raise Declined(f"{self.spec.name} has no form for {call.target}")
         return copy.deepcopy(call.original)
 
+    def unfolded(self, func: Callable[..., Any]) -> Callable[..., Any] | None:
+        """Python code to record in place of a call of `func`, if its parts have handlers of their own. Default: one node."""
+        return None
+
     # --- module <-> document ---
 
     def params(self, module: nn.Module) -> BaseModel:
@@ -372,11 +376,8 @@ def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         owner_path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(owner_path)
         if isinstance(current, nn.Parameter):
-            setattr(
-                owner,
-                leaf,
-                nn.Parameter(given.detach().clone(), requires_grad=current.requires_grad and given.is_floating_point()),
-            )
+            trainable = current.requires_grad and given.is_floating_point()
+            setattr(owner, leaf, nn.Parameter(given.detach().clone(), requires_grad=trainable))
         else:
             setattr(owner, leaf, given.detach().clone())
 
@@ -384,8 +385,7 @@ def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def with_flags_of(module: nn.Module, original: nn.Module) -> nn.Module:
     """Give a module that was made anew the mode of the user's module, and `requires_grad` of its parameters by name.
 
-    A plain tensor in the place of a parameter comes from a re-parametrisation of one; it is trainable if anything in
-    `original` is.
+    A tensor in place of a parameter comes from a re-parametrisation: it is trainable if anything in `original` is.
     """
     for name, parameter in module.named_parameters():
         theirs = getattr(original, name)

@@ -16,7 +16,7 @@ def user_line() -> str | None:
     frame = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module != "torch" and not module.startswith(("torch.", "amc_plugins.core.", "contextlib")):
+        if module != "torch" and not module.startswith(("torch.", "amc_plugins.core.", "amc_op_", "contextlib")):
             return f"{frame.f_code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return None

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amc_op_attention._multihead import MultiheadAttention
+
 __all__ = ["examples"]
 
 
@@ -47,11 +49,12 @@ def examples(name: str) -> list[tuple[Any, ...]]:
 
 
 class _SelfAttention(nn.Module):
-    """`nn.MultiheadAttention` of a sequence with itself."""
+    """Attention of a sequence with itself as one module."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(8, heads, batch_first=True)
+        inner = nn.MultiheadAttention(8, heads, batch_first=True)
+        self.attention = MultiheadAttention(inner, need_weights=False)
 
     def forward(self, x: Tensor) -> Any:
-        return self.attention(x, x, x, need_weights=False)[0]
+        return self.attention(x, x, x)

@@ -6,7 +6,7 @@ A. Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.2.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, PositiveInt
 from torch import Tensor, nn
 
 from amc_op_attention._multihead import MultiheadAttention, ProjectedAttention
+from amc_op_attention._unfold import unfolded
 from amc_plugins.handlers import Call, ChannelIds, Declined, Kept, LayerHandler, Params, Shape, Value, assign_tensors
 
 __all__ = ["MultiheadAttentionHandler"]
@@ -54,6 +55,9 @@ class MultiheadAttentionHandler(LayerHandler):
     """
 
     Params = MultiheadParams
+
+    def unfolded(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return unfolded(func)
 
     def module(self, call: Call) -> nn.Module:
         if isinstance(call.original, MultiheadAttention):

@@ -32,7 +32,7 @@ _HANDLERS = {
     "multihead_attention": (
         "_multihead_handler:MultiheadAttentionHandler",
         "nn.MultiheadAttention with its projections",
-        "amc_op_attention.MultiheadAttention torch.nn.MultiheadAttention",
+        "amc_op_attention.MultiheadAttention torch.nn.functional.multi_head_attention_forward",
     ),
 }
 
