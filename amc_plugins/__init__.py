@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from amc_plugins.core.budgets import Budget
     from amc_plugins.core.capture import capture, capturing
     from amc_plugins.core.channels import channel_groups
     from amc_plugins.core.discovery import plugins
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmcError",
+    "Budget",
     "ReconstructedNetwork",
     "__version__",
     "capture",
@@ -52,6 +54,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "AmcError": "errors",
+    "Budget": "budgets",
     "ReconstructedNetwork": "network",
     "capture": "capture",
     "capturing": "capture",

@@ -475,5 +475,9 @@ def test_costs_do_not_travel_with_a_plan(plans: dict[str, Plan]) -> None:
     assert json.dumps(dict(copy.candidate(total=0.2))) == json.dumps(dict(plan.candidate(total=0.2)))
 
 
+def test_a_budget_is_in_the_users_api() -> None:
+    assert amc.Budget is Budget and amc.Budget("latency", batch=64).words == "measured latency"
+
+
 def test_the_fake_machine_has_blocks() -> None:
     assert [blocks(one) for one in (1, 16, 17, 48)] == [1, 1, 2, 3]
