@@ -1,0 +1,104 @@
+"""`amc doctor NETWORK`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import amc_plugins as amc
+from amc_plugins.cli.app import run
+from amc_plugins.core.diagnosis import diagnose
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Scale(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x):
+        return torch.special.i0e(x) * self.scale[:, None, None]
+
+class Net(nn.Module):
+    def __init__(self, odd):
+        super().__init__()
+        self.odd = odd
+        self.stem, self.left, self.right = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.depthwise, self.scale = nn.Conv2d(8, 8, 3, padding=1, groups=8), Scale(8)
+        self.classes = nn.Linear(8 * 8 * 8, 10)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        x = self.left(x) + self.right(x)
+        x = self.depthwise(x)
+        if self.odd:
+            x = torch.special.i1e(self.scale(x)).cumsum(1).logcumsumexp(1)
+        return self.classes(nn.functional.max_pool2d(x, 2).flatten(1))
+
+def plain():
+    return Net(False)
+
+def odd():
+    return Net(True)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "net.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_layers_partners_and_trials(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "net.py:plain", "--input", "1x3x16x16", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    layers = {one["name"]: one for one in found["layers"]}
+    assert found["healthy"] and not found["opaque"] and list(layers) == ["stem", "left", "right", "depthwise", "classes"]
+    assert layers["stem"]["prunable"] == 0 and "network's input" in layers["stem"]["pinned"][0]
+    assert (layers["left"]["prunable"], layers["left"]["partners"]) == (7, ["right"])
+    assert (layers["classes"]["prunable"], layers["classes"]["pinned"]) == (7, [])
+    assert layers["depthwise"]["decomposition"] == "its channels are in groups of their own"
+    assert layers["left"]["decomposition"] is None and layers["left"]["source"] == "net.py:23"
+    batch, size = found["trials"]
+    assert (batch["name"], batch["inputs"], batch["problem"]) == ("batch", [[3, 3, 16, 16]], None)
+    assert size["inputs"] == [[2, 3, 48, 48]] and size["problem"].startswith("`classes` (vn.linear) at net.py:")
+
+
+def test_calls_without_a_handler_and_what_would_serve(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "net.py:odd", "--input", "1x3x16x16"]) == 1
+    out = capsys.readouterr().out
+    assert 'transparent("torch.special.i1e")' in out and 'transparent("torch.special.i0e")' in out
+    assert "logcumsumexp" in out and "barrier(" in out  # each channel depends on those before it
+    assert "torch.special.i1e at net.py:26" in out and "a call without a handler" in out
+
+
+def test_a_module_with_parameters_needs_a_whole_handler_and_a_fixed_batch_is_no_health() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.batch_norm(x.reshape(2, -1, 4), None, None, training=True).reshape(x.shape)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.odd = nn.Conv2d(2, 4, 1), Odd()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.odd(self.conv(x))
+
+    found = diagnose(amc.capture(Net(), torch.zeros(2, 2, 4, 4)))
+    assert not found.healthy
+    assert [one.name for one in found.trials if one.problem] or found.opaque
+
+
+def test_a_file_is_looked_at_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["capture", "net.py:plain", "--input", "1x3x16x16", "-o", "net.vnmodel"]) == 0
+    assert run(["doctor", "net.vnmodel"]) == 0
+    out = capsys.readouterr().out
+    assert "7 with right" in out and "batch 3x3x16x16: works" in out
