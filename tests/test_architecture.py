@@ -151,6 +151,7 @@ def test_a_plugin_uses_only_the_authors_api(package: str) -> None:
     """Also under `TYPE_CHECKING`, inside functions and by name in a string."""
     others = {*plugin_packages()} - {package}
     allowed = {f"amc_plugins.{name}" for name in AUTHORS_API}
+    allowed.add("amc_plugins.prepare")  # how a compressor gets the plan of another one, whoever wrote that
     wrong: list[str] = []
     for name, path in SOURCES.items():
         if name.partition(".")[0] != package:
