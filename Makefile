@@ -10,7 +10,7 @@ PACKAGES := $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard plugins/*/src/
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format long fuzz constraints clean
+.PHONY: help install demo test lint format long fuzz zoo constraints clean
 
 help:
 	@echo "make install      the core and every plugin, editable, in $(VENV)"
@@ -20,6 +20,7 @@ help:
 	@echo "make format       sort the imports, mend what ruff can, lay the code out"
 	@echo "make long         the tests that are marked slow"
 	@echo "make fuzz         600 random networks through capture and removal of channels"
+	@echo "make zoo          models of torchvision and timm, in an environment of their own (6 GB); resumable"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
 	@echo "make clean        remove $(VENV), caches and runs"
 
@@ -60,6 +61,20 @@ long: install
 
 fuzz: install
 	@$(PYTEST) tests/test_fuzz_graphs.py --hypothesis-profile=long
+
+ZOO := .venv-zoo
+
+$(ZOO)/.installed: $(PROJECTS)
+	@test -x $(ZOO)/bin/pip || $(PYTHON) -m venv $(ZOO)
+	@$(ZOO)/bin/python -m pip install -qq --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 timm torch-pruning \
+	  hatchling editables accelerate cloudpickle deap igraph jinja2 joblib kornia pluggy pydantic scikit-learn scipy tensorboardX typer
+	@$(ZOO)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps \
+	  -e . $(addprefix -e ./,$(FOLDERS))
+	@touch $@
+
+zoo: $(ZOO)/.installed
+	@$(ZOO)/bin/python -m benchmarks.zoo
+	@$(ZOO)/bin/python -m benchmarks.zoo.table
 
 constraints: install
 	@$(BIN)/python scripts/write_constraints.py
