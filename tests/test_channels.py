@@ -262,3 +262,23 @@ def test_a_class_token_leaves_the_channels_apart() -> None:
     assert len(group) == 6 and not group.pinned and group.producers == ("patches", "mix")
     smaller = assert_masked_equals_shrunk(network, torch.randn(2, 3, 6, 6))
     assert smaller.layer("position").value.shape == (1, 10, 3)
+
+
+def test_macs_of_what_no_sample_is_part_of_are_counted_once() -> None:
+    class Table(nn.Module):
+        """As Swin V2 does: a bias made of a constant table by linear layers, the same for every sample."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.randn(9, 2))
+            self.first, self.second = nn.Linear(2, 8), nn.Linear(8, 4)
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x).flatten(2).transpose(1, 2) + self.second(self.first(self.table).relu())
+
+    network = capture(Table(), torch.randn(1, 3, 3, 3))
+    cost = ShrinkCost(network)
+    assert cost.layer_macs({}) == {row.name: row.macs for row in profile(network).rows if row.macs}
+    assert cost.macs({}) == 9 * 2 * 8 + 9 * 8 * 4 + 9 * 3 * 4
+    assert cost.macs({"first": 5}) == 9 * 2 * 5 + 9 * 5 * 4 + 9 * 3 * 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from amc_plugins.core.channels import BATCH, ChannelMap, channel_map
+from amc_plugins.core.channels import ChannelMap, channel_map
 from amc_plugins.core.describe import plain_params, typed_params
 from amc_plugins.core.document import Node
 from amc_plugins.core.errors import GraphError
@@ -128,14 +128,16 @@ class ShrinkCost:
     def __init__(self, network: ReconstructedNetwork, channels: ChannelMap | None = None) -> None:
         self.channels = channels or channel_map(network)
         self._meta = on_meta(network)
-        open_batch = any(spec.shape and spec.shape[0] is None for spec in network.graph.inputs)
-        self._samples = BATCH if open_batch else 1  # what the channel map's shapes are for
         self._sizes = {group.name: len(group) for group in self.channels.groups}
         self._nodes: list[tuple[Node, int, tuple[int, ...]]] = []
+        self._samples: dict[str, int] = {}
+        """Per node: how many times one sample's MACs it costs at the channel map's batch; 1 for what no sample is part of."""
+        one_sample = shapes(network)
         for node in network.graph.nodes:
-            base = node_macs(node, self.channels.shapes)
-            if base:
-                self._nodes.append((node, base // self._samples, self._touching(node)))
+            base, together = node_macs(node, one_sample), node_macs(node, self.channels.shapes)
+            if base and together:
+                self._samples[node.name] = together // base
+                self._nodes.append((node, base, self._touching(node)))
         self._memo: dict[tuple[str, tuple[int, ...]], int] = {}
 
     def _touching(self, node: Node) -> tuple[int, ...]:
@@ -191,4 +193,4 @@ class ShrinkCost:
             [kept[name].new_shape for name in node.outputs],
         )
         assert macs is not None
-        return macs // self._samples
+        return macs // self._samples[node.name]

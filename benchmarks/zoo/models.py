@@ -66,7 +66,7 @@ _TORCHVISION = (
     _Rule("ssd300_vgg16", 300, native=300),
     _Rule("ssdlite.*", 96, native=320),
     _Rule("raft_.*", 128, (128, 160), native=256),
-    _Rule("mvit_.*", 112, native=112, frames=8, settings={"spatial_size": (112, 112), "temporal_size": 8}),
+    _Rule("mvit_.*", 224, frames=16),
     _Rule("s3d", 224, (224, 256), frames=16),
     _Rule("swin3d_.", 112, (96, 112), frames=8),
     _Rule("(mc3|r3d|r2plus1d)_18", 64, native=112, frames=8),
