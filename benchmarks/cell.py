@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import amc_plugins as amc
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["measured"]
 
 
-def measured(name: str, method: str, total: float, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+def measured(
+    name: str, method: str, total: float, seed: int, settings: dict[str, Any], exchange: Path | None = None
+) -> dict[str, Any]:
     """The record of one cell; for a compressor with what became of each layer."""
     layers: list[dict[str, Any]] = []
 
@@ -38,7 +41,7 @@ def measured(name: str, method: str, total: float, seed: int, settings: dict[str
         )
         return result.network
 
-    return record(name, method, total, seed, compress) | {"layers": layers}
+    return record(name, method, total, seed, compress, exchange) | {"layers": layers}
 
 
 def main() -> int:
@@ -47,6 +50,7 @@ def main() -> int:
     parser.add_argument("method")
     parser.add_argument("total", type=float)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--exchange", type=Path, help="folder for both networks as `torch.export` programs")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a setting of the compressor")
     asked = parser.parse_args()
     settings: dict[str, Any] = {}
@@ -56,7 +60,7 @@ def main() -> int:
         with contextlib.suppress(json.JSONDecodeError):
             settings[key] = json.loads(value)
     try:
-        found = measured(asked.network, asked.method, asked.total, asked.seed, settings)
+        found = measured(asked.network, asked.method, asked.total, asked.seed, settings, asked.exchange)
     except (amc.AmcError, data.MissingDataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks import data
 from benchmarks.train import accuracy, trained
 
-__all__ = ["Figures", "figures", "fine_tuned", "latency_ratio", "macs", "peak_mib", "record", "reestimated"]
+__all__ = ["Figures", "exported", "figures", "fine_tuned", "latency_ratio", "macs", "peak_mib", "record", "reestimated"]
 
 STEPS, BATCH, MOMENTUM, DECAY = 80, 128, 0.9, 1e-4
 RATES = (0.005, 0.02, 0.08)
@@ -42,7 +43,12 @@ class Figures:
 
 
 def record(
-    name: str, method: str, total: float, seed: int, compress: Callable[[nn.Module, Tensor], nn.Module]
+    name: str,
+    method: str,
+    total: float,
+    seed: int,
+    compress: Callable[[nn.Module, Tensor], nn.Module],
+    exchange: Path | None = None,
 ) -> dict[str, Any]:
     """Compress a network and measure it. CPU seconds and peak memory are those of `compress(model, images)`, one thread.
 
@@ -52,6 +58,7 @@ def record(
         total: the share of the MACs that `compress` was asked to remove, for the table.
         seed: of the checkpoint and of the fine-tune.
         compress: gets the trained model and the calibration images.
+        exchange: a folder for `original.pt2` and `compressed.pt2` (`torch.export`), for other runtimes.
     """
     torch.set_num_threads(1)
     model = trained(name, seed)
@@ -60,6 +67,9 @@ def record(
     wall, cpu = time.perf_counter(), _cpu_seconds()
     compressed = compress(model, calibration)
     cpu, wall, peak = _cpu_seconds() - cpu, time.perf_counter() - wall, peak_mib()
+    if exchange is not None:
+        exported(model, calibration[:2], exchange / "original.pt2")
+        exported(compressed, calibration[:2], exchange / "compressed.pt2")
     return {
         "network": name,
         "method": method,
@@ -150,6 +160,22 @@ def latency_ratio(original: nn.Module, network: nn.Module, images: Tensor, *, ro
             if round_ >= 3:
                 best[index] = min(best[index], spent)
     return best[1] / best[0]
+
+
+def exported(network: nn.Module, images: Tensor, path: Path) -> None:
+    """Write `network` as a `torch.export` program of any batch size: readable without the packages that it was made with."""
+    program = torch.export.export(_OneInput(network).eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path)
+
+
+class _OneInput(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.network(images)
+        return found
 
 
 @torch.no_grad()
