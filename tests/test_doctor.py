@@ -79,22 +79,35 @@ def test_calls_without_a_handler_and_what_would_serve(folder: Path, capsys: pyte
     assert "torch.special.i1e at net.py:26" in out and "a call without a handler" in out
 
 
-def test_a_module_with_parameters_needs_a_whole_handler_and_a_fixed_batch_is_no_health() -> None:
-    class Odd(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.batch_norm(x.reshape(2, -1, 4), None, None, training=True).reshape(x.shape)
-
-    class Net(nn.Module):
+def test_a_call_with_weights_needs_a_whole_handler() -> None:
+    class Pair(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.odd = nn.Conv2d(2, 4, 1), Odd()
+            self.first, self.pair = nn.Linear(6, 8), nn.Bilinear(8, 8, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.odd(self.conv(x))
+            y = self.first(x)
+            return self.pair(y, y)
 
-    found = diagnose(amc.capture(Net(), torch.zeros(2, 2, 4, 4)))
-    assert not found.healthy
-    assert [one.name for one in found.trials if one.problem] or found.opaque
+    found = diagnose(amc.capture(Pair(), torch.zeros(2, 6)))
+    (call,) = found.opaque
+    assert call.handler.startswith("class BilinearHandler(LayerHandler)") and not found.healthy
+    assert 'amc.register(BilinearHandler, captures="torch.nn.functional.bilinear")' in call.handler
+
+
+def test_a_batch_that_is_built_into_the_network_is_no_health() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+            self.register_buffer("table", torch.randn(2, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) + self.table
+
+    found = diagnose(amc.capture(Fixed(), torch.zeros(2, 6)))
+    assert not found.opaque and not found.healthy
+    assert found.trials[0].inputs == ((2, 6),) and "for this batch only" in (found.trials[0].problem or "")
 
 
 def test_a_file_is_looked_at_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from amc_plugins.core.channels import ChannelGroup, ChannelMap, channel_map
 from amc_plugins.core.document import Node
+from amc_plugins.core.edit import producer
+from amc_plugins.core.engine import random_inputs
 from amc_plugins.core.errors import AmcError, GraphError
-from amc_plugins.core.intrinsics import OPAQUE, Opaque
+from amc_plugins.core.intrinsics import OPAQUE, Constant, Opaque
 from amc_plugins.core.macs import profile
 from amc_plugins.core.moments import linear_map
 from amc_plugins.core.network import ReconstructedNetwork, Step, walk
@@ -145,7 +147,7 @@ def _inputs_of(network: ReconstructedNetwork, names: set[str]) -> dict[str, list
     found: dict[str, list[Any]] = {}
     if names:
         with torch.no_grad():
-            for step in walk(network, _random(network.example_inputs(batch=2))):
+            for step in walk(network, random_inputs(network)):
                 if step.node.name in names:
                     found[step.node.name] = [one.clone() if isinstance(one, Tensor) else one for one in step.inputs]
     return found
@@ -154,12 +156,18 @@ def _inputs_of(network: ReconstructedNetwork, names: set[str]) -> dict[str, list
 def _opaque(network: ReconstructedNetwork, node: Node, inputs: list[Any] | None) -> OpaqueDiagnosis:
     module = network.layer(node.layer)
     assert isinstance(module, Opaque)
-    return OpaqueDiagnosis(node.name, module.target, node.source, _handler(module, inputs))
+    owned = any(_is_parameter(network, value) for value in node.inputs)
+    return OpaqueDiagnosis(node.name, module.target, node.source, _handler(module, inputs, owned=owned))
 
 
-def _handler(module: Opaque, inputs: list[Any] | None) -> str:
-    owned = isinstance(module.call, torch.nn.Module) and any(True for _ in module.call.parameters())
-    if owned:
+def _is_parameter(network: ReconstructedNetwork, value: str) -> bool:
+    made = producer(network, value)
+    module = None if made is None else network.layer(made.layer)
+    return isinstance(module, Constant) and module.trainable
+
+
+def _handler(module: Opaque, inputs: list[Any] | None, *, owned: bool) -> str:
+    if owned:  # what one line declares has no tensors
         return _whole_handler(module.target)
     if inputs is not None and _leaves_channels_alone(module, inputs):
         return f'transparent("{module.target}")'
@@ -190,11 +198,10 @@ def _leaves_channels_alone(module: Opaque, inputs: list[Any]) -> bool:
 
 
 def _whole_handler(target: str) -> str:
-    name = target.rpartition(".")[2]
+    name = target.rpartition(".")[2].title().replace("_", "")
     return (
-        f"class {name}Handler(LayerHandler):  # amc.register({name}Handler), or an entry point\n"
-        f'    captures = ("{target}",)\n'
-        f"    module_class = {target}\n"
+        f'class {name}Handler(LayerHandler):  # amc.register({name}Handler, captures="{target}"), or an entry point\n'
+        "    def module(self, call): ...  # the module that owns the call's weights\n"
         "    def channels(self, params, inputs, ids): ...  # what it does to channel ids\n"
         "    def keep(self, module, inputs, outputs): ...  # the module on the kept channels"
     )
@@ -204,8 +211,13 @@ def _whole_handler(target: str) -> str:
 
 
 def _trials(network: ReconstructedNetwork) -> list[Trial]:
-    found = [_trial(network, "batch", _random(network.example_inputs(batch=3)))]
-    usual = _random(network.example_inputs(batch=2))
+    several = random_inputs(network, batch=3)
+    if any(spec.shape and spec.shape[0] is None for spec in network.graph.inputs):
+        found = [_trial(network, "batch", several)]
+    else:
+        shapes = tuple(tuple(one.shape) for one in tensors_in(several))
+        found = [Trial("batch", shapes, "the record holds for this batch only: the network did not run on another one")]
+    usual = random_inputs(network)
     if any(one.dim() == 4 for one in tensors_in(usual)):
         larger = map_leaves(usual, lambda one: _larger(one) if isinstance(one, Tensor) and one.dim() == 4 else one)
         found.append(_trial(network, "image size", larger))
@@ -238,16 +250,3 @@ def _trial(network: ReconstructedNetwork, name: str, inputs: tuple[Any, ...]) ->
         for module, training in modes:
             module.training = training
     return Trial(name, tuple(tuple(one.shape) for one in tensors_in(inputs)), problem)
-
-
-def _random(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    generator = torch.Generator().manual_seed(0)
-
-    def fill(item: Any) -> Any:
-        if isinstance(item, Tensor) and item.is_floating_point():
-            return torch.randn(item.shape, generator=generator).to(item)
-        return item
-
-    filled: tuple[Any, ...] = map_leaves(inputs, fill)
-    return filled
-

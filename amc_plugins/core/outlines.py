@@ -118,7 +118,7 @@ def _rows(network: ReconstructedNetwork, batch: int) -> list[_Row]:
     try:
         return list(_seen(on_meta(network), meta))
     except NotImplementedError:  # an op without a meta kernel, in somebody's opaque node
-        return list(_seen(network, given))
+        return list(_seen(network.clone().eval(), given))  # a run in train mode would change statistics
 
 
 def _seen(network: ReconstructedNetwork, inputs: Any) -> Iterator[_Row]:

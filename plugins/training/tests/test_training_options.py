@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from amc_training import BaseTrainer, TrainingError, TrainingInterrupted
+from amc_training._acceleration import Acceleration
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -52,6 +53,17 @@ def test_a_loader_without_a_length_accumulates_too(parts: Any, network: Any, loa
     trainer = BaseTrainer(**given, accumulation=2)
     trainer.run()
     assert trainer._step == 3  # two whole groups, and the gradients of the fifth batch
+
+
+def test_several_processes_need_a_length_to_accumulate(parts: Any, loader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(loader().dataset)
+
+    monkeypatch.setattr(Acceleration, "processes", 2)
+    trainer = BaseTrainer(**parts(train_loader=DataLoader(Stream(), batch_size=32)), accumulation=2)
+    with pytest.raises(TrainingError, match="`accumulation` = 2 in several processes needs to know"):
+        trainer.run()
 
 
 def test_gradients_are_clipped_together(parts: Any, network: Any) -> None:

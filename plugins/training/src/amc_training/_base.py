@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from amc_plugins.training import TrainingResult
 from amc_training import _checkpoint, _rng
 from amc_training._acceleration import Acceleration, borrowed
-from amc_training._checks import check_loaders, check_optimizer, check_options, check_scheduler
+from amc_training._checks import check_loaders, check_optimizer, check_options, check_scheduler, check_shared
 from amc_training._errors import CheckpointError
 from amc_training._interrupt import terminations
 from amc_training._loop import Loop
@@ -151,6 +151,7 @@ class BaseTrainer(Loop):
 
     def _run(self, acceleration: Acceleration, kwargs: dict[str, Any]) -> TrainingResult:
         if acceleration.processes > 1:
+            check_shared(self._train_loader, self._accumulation)
             self._move(acceleration.device)
         device = device_of(self._module)
         seed = None if self._seed is None else self._seed + acceleration.index

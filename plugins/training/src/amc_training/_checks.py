@@ -10,12 +10,13 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from amc_training._errors import TrainingError
+from amc_training._values import length
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-__all__ = ["bad_weight", "check_loaders", "check_optimizer", "check_options", "check_scheduler", "not_finite"]
+__all__ = ["bad_weight", "check_loaders", "check_optimizer", "check_options", "check_scheduler", "check_shared", "not_finite"]
 
 
 def check_scheduler(scheduler: Any, interval: str, *, validates: bool) -> None:
@@ -62,6 +63,17 @@ def check_loaders(epochs: int, loaders: dict[str, Any]) -> None:
                 f"`{name}` is a {type(loader).__name__}, which can be read only once, and there are {epochs} epochs",
                 hint="give an iterable that starts again, for example a DataLoader or a list of batches",
             )
+
+
+def check_shared(loader: Any, accumulation: int) -> None:
+    """Refuse accumulation over a loader without a length in several processes: where its last group ends is known too late for
+    them to exchange its gradients."""
+    if accumulation > 1 and length(loader) is None:
+        raise TrainingError(
+            f"`accumulation` = {accumulation} in several processes needs to know how many batches `train_loader` has, "
+            "and it has no length",
+            hint="give a data set with a length, or accumulation=1",
+        )
 
 
 def check_optimizer(optimizer: Optimizer, network: nn.Module) -> None:
