@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import runpy
 import subprocess
 import sys
 from importlib import import_module
@@ -92,3 +93,47 @@ def test_the_program_of_the_source_page_runs(tmp_path: Path, read_scalars: Any) 
     losses = [value for _, value in found["train_step/total_loss"]]
     assert len(losses) == 10 and losses[-1] < 0.8 * losses[0]
     assert found["val/total_loss"] == [(1, pytest.approx(state["history"][0]["val/total_loss"]))]
+
+
+def test_the_class_of_the_source_page_reaches_the_accuracy_of_a_bare_loop(
+    parts: Any, loader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+    folder = ROOT / "examples" / "source_programs"
+    monkeypatch.syspath_prepend(str(folder))
+    page = runpy.run_path(str(folder / "code3.py"), run_name="code3")
+    held_out = loader("validation", 300)
+
+    def given() -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(0)
+        made = parts(train_loader=loader(count=1197, shuffle=True, generator=generator), val_loader=held_out, epochs=6)
+        return {**made, "scheduler": ReduceLROnPlateau(made["optimizer"], factor=0.1, threshold=1e-5, patience=15, min_lr=1e-6)}
+
+    def accuracy(network: Any) -> float:
+        network.eval()
+        with torch.no_grad():
+            right = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in held_out)
+        return right / 300
+
+    bare = given()
+    least, best, weights = float("inf"), 0.0, {}
+    for _ in range(bare["epochs"]):
+        bare["network"].train()
+        for images, labels in bare["train_loader"]:
+            bare["optimizer"].zero_grad()
+            bare["criterion"](bare["network"](images), labels).backward()
+            bare["optimizer"].step()
+        bare["network"].eval()
+        with torch.no_grad():
+            losses = [len(labels) * float(bare["criterion"](bare["network"](images), labels)) for images, labels in held_out]
+        bare["scheduler"].step(sum(losses) / 300)
+        if sum(losses) < least:
+            least, best = sum(losses), accuracy(bare["network"])
+            weights = {name: value.clone() for name, value in bare["network"].state_dict().items()}
+
+    result = page["CIFAR10Trainer"](**given()).__run__(stop_lr=1e-6)
+    assert result.epochs == 6
+    assert accuracy(result.network) == best > 0.93
+    assert all(torch.equal(value, weights[name]) for name, value in result.network.state_dict().items())

@@ -150,7 +150,7 @@ def test_regression(loss: str, metric: str, loader: Any) -> None:
     )
     assert result.metrics[metric] < 0.05 < result.history[0][f"val/{metric}"]
     assert result.metrics[metric] == min(entry[f"val/{metric}"] for entry in result.history)
-    with pytest.raises(ValueError, match=r"predictions have shape \(32, 1\), labels \(32,\)"):
+    with pytest.raises(TrainingError, match=r"predictions have shape \(32, 1\), labels \(32,\)"):
         trainer(loss=loss).fit(net, [(images, images.mean(dim=(1, 2, 3))) for images, _ in loader()])
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from amc_training._losses import DiceLoss, FocalLoss
+from amc_training._shapes import check_classes, check_same_shape
 
 if TYPE_CHECKING:
     from amc_training._settings import LabelledSettings
@@ -76,19 +78,20 @@ _METRICS = {
 _USUAL = {"cross_entropy": "accuracy", "focal": "accuracy", "dice": "mean_iou", "bce": "label_accuracy"}
 
 
-class _SameShape(nn.Module):
-    """An element-wise loss that refuses shapes which would broadcast; torch only warns, and the result is wrong."""
+class _Checked(nn.Module):
+    """A loss that says what is wrong with labels which do not go with the predictions."""
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], check: Callable[[Any, Any], None]) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.check = loss, check
 
-    def forward(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        if predictions.shape != labels.shape:
-            raise ValueError(
-                f"predictions have shape {tuple(predictions.shape)}, labels {tuple(labels.shape)}; they must be equal"
-            )
-        return self.loss(predictions, labels.to(predictions.dtype))
+    def forward(self, predictions: Any, labels: Any) -> Tensor:
+        self.check(predictions, labels)
+        return self.loss(predictions, labels)
+
+
+def _by_element(loss: Callable[[Tensor, Tensor], Tensor], predictions: Tensor, labels: Tensor) -> Tensor:
+    return loss(predictions, labels.to(predictions.dtype))
 
 
 _BY_ELEMENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -107,15 +110,21 @@ def metric_of(settings: LabelledSettings) -> Metric:
 def training_loss(settings: LabelledSettings) -> nn.Module:
     """The loss of the settings, smoothing of labels included (Szegedy et al., CVPR 2016, section 7)."""
     if settings.loss == "cross_entropy":
-        return nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        return _cross_entropy(settings.label_smoothing)
     if settings.loss == "focal":
-        return FocalLoss(settings.focal_gamma)
-    return DiceLoss() if settings.loss == "dice" else _SameShape(_BY_ELEMENT[settings.loss])
+        return _Checked(FocalLoss(settings.focal_gamma), check_classes)
+    if settings.loss == "dice":
+        return _Checked(DiceLoss(), check_classes)
+    return _Checked(partial(_by_element, _BY_ELEMENT[settings.loss]), check_same_shape)
 
 
 def validation_loss(settings: LabelledSettings) -> nn.Module:
     """The same without smoothing: what a network is judged by does not depend on how it was trained."""
-    return nn.CrossEntropyLoss() if settings.loss == "cross_entropy" else training_loss(settings)
+    return _cross_entropy() if settings.loss == "cross_entropy" else training_loss(settings)
+
+
+def _cross_entropy(smoothing: float = 0.0) -> nn.Module:
+    return _Checked(nn.CrossEntropyLoss(label_smoothing=smoothing), partial(check_classes, probabilities=True))
 
 
 def decayed(network: nn.Module) -> list[Tensor]:

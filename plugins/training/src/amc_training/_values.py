@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from amc_training._errors import TrainingError
+from amc_training._shapes import unlike_captured
 
 __all__ = ["Means", "batch_size", "device_of", "floats", "inputs_of", "labels", "length", "predict", "to_device", "total_loss"]
 
@@ -132,8 +133,18 @@ def inputs_of(batch: Any, device: torch.device | None) -> tuple[Any, ...]:
 
 
 def predict(network: nn.Module, batch: Any, device: torch.device | None) -> Any:
-    """The network on the first item of a batch."""
-    return network(*inputs_of(batch, device))
+    """The network on the first item of a batch.
+
+    Raises:
+        TrainingError: a captured network fails on inputs of other shapes or types than it was captured with.
+    """
+    inputs = inputs_of(batch, device)
+    try:
+        return network(*inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if difference := unlike_captured(getattr(network, "module", network), inputs):
+            raise TrainingError(f"{difference}: {error}", hint="let the loader give what the network reads") from error
+        raise
 
 
 def labels(batch: Any, device: torch.device | None) -> Any:
