@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import amc_plugins as amc
 from amc_plugins.graph import ReconstructedNetwork, capture, channel_map
 from amc_plugins.testing import assert_masked_equals_shrunk, assert_rebuilds
 
@@ -50,8 +51,12 @@ def image() -> Tensor:
     return torch.rand(2, 3, 6, 4, generator=torch.Generator().manual_seed(0))
 
 
+def constants_of(network: ReconstructedNetwork) -> list[str]:
+    return [node.layer for node in network.graph.nodes if node.op == "vn.constant"]
+
+
 def constants(network: ReconstructedNetwork) -> list[nn.Module]:
-    return [network.layer(node.layer) for node in network.graph.nodes if node.op == "vn.constant"]
+    return [network.layer(layer) for layer in constants_of(network)]
 
 
 @pytest.mark.parametrize("function", [standardised, half_zeroed])
@@ -76,6 +81,47 @@ def test_other_uses_become_constants() -> None:
     assert_rebuilds(network, image())
     assert len(channel_map(network).group("conv2d_0")) == 4
     assert_masked_equals_shrunk(network, image())
+
+
+class Biased(nn.Module):
+    """Attention with a position bias: a parameter, a view of one, or computed from one."""
+
+    def __init__(self, bias: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bias, self.table = bias, nn.Parameter(torch.randn(4, 49, 49))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(x, x.flip(-1), x.flip(-2), attn_mask=self.bias(self.table))
+
+
+@pytest.mark.parametrize(
+    ("bias", "computed"),
+    [
+        (lambda table: table, False),
+        (lambda table: table[None], False),
+        (lambda table: table.permute(1, 2, 0).contiguous().permute(2, 0, 1), True),
+        (lambda table: table.detach(), True),
+    ],
+    ids=["parameter", "view", "computed", "detached"],
+)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_bias_requires_gradients_where_the_original_does(bias: Any, computed: bool, gradients: bool) -> None:
+    """The kernel of attention, and with it the last bits, depends on whether its bias requires gradients."""
+    model = Biased(bias).eval()
+    x = torch.randn(2, 4, 49, 32, generator=torch.Generator().manual_seed(0))
+    with torch.set_grad_enabled(gradients), amc.capturing(model, strict=True) as boundary:
+        model(x)
+    network = boundary.network
+    (constant,) = constants(network)
+    assert constant.get_parameter("value").requires_grad
+    if not gradients:
+        assert network.node(constants_of(network)[0]).params["computed"] is computed
+    with torch.no_grad():
+        assert torch.equal(network(x), model(x))
+    network(x).sum().backward()
+    assert constant.get_parameter("value").grad is not None
+    assert_rebuilds(network, x)
 
 
 def test_the_users_tensors_are_left_alone() -> None:

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.errors import UnsupportedOpError
@@ -59,18 +60,23 @@ class IntArithmetic(nn.Module):
 
 
 class Constant(nn.Module):
-    """A tensor that the network uses directly: a parameter of a module that is not a layer, a buffer, or one made outside."""
+    """A tensor that the network uses directly: a parameter of a module that is not a layer, a buffer, or one made outside.
 
-    def __init__(self, value: Tensor, trainable: bool = False) -> None:
+    With `computed`, a trainable one stands for what the original computes from its parameters. Without gradients that is no
+    tensor that requires any, and kernels are chosen by this: attention takes another one for a bias that is a parameter.
+    """
+
+    def __init__(self, value: Tensor, trainable: bool = False, computed: bool = False) -> None:
         super().__init__()
         self.trainable = trainable
+        self.computed = computed
         if trainable:
             self.value = nn.Parameter(value)
         else:
             self.register_buffer("value", value)
 
     def forward(self) -> Tensor:
-        return self.value
+        return self.value.detach() if self.computed and not torch.is_grad_enabled() else self.value
 
 
 class Slot(int):
@@ -138,9 +144,10 @@ class _IntHandler(LayerHandler):
 class _ConstantHandler(LayerHandler):
     class Params(Params):
         trainable: bool = False
+        computed: bool = False
 
     def build(self, params: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
-        return Constant(tensors["value"].detach().clone(), params.trainable)
+        return Constant(tensors["value"].detach().clone(), params.trainable, params.computed)
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         # Every entry may turn out to lie on a channel of its own; the op that lays it on an activation ties them.
@@ -152,7 +159,7 @@ class _ConstantHandler(LayerHandler):
         kept = module.value.detach()
         for axis, index in outputs[0].indices.items():
             kept = kept.index_select(axis, index.to(kept.device))
-        return Constant(kept.clone(), module.trainable)
+        return Constant(kept.clone(), module.trainable, module.computed)
 
 
 class _OpaqueHandler(LayerHandler):

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.describe import plain_params
@@ -58,6 +59,7 @@ class Ledger:
     def __init__(self, model: nn.Module) -> None:
         self.recording = Recording()
         self._tensor_paths = {id(tensor): path for path, tensor in (*model.named_parameters(), *model.named_buffers())}
+        self._parameter_blocks = {memory(parameter) for parameter in model.parameters()}
         self._tracked: dict[int, _Tracked] = {}
         self._places: dict[Hashable, Tensor] = {}  # the latest tensor at each place of memory
         self._links: dict[int, Link] = {}  # by view
@@ -95,12 +97,16 @@ class Ledger:
         for name, tensor in self._constants.values():
             if name in names and name not in self.recording.modules:
                 trainable = isinstance(tensor, nn.Parameter) or id(tensor) in self._trainable
-                self.recording.modules[name] = Constant(tensor.detach().clone(), trainable)
+                params = {"trainable": trainable, "computed": trainable and self._is_computed(tensor)}
+                self.recording.modules[name] = Constant(tensor.detach().clone(), **params)
                 self.recording.values[name] = tensor
-                node = Node(
-                    name=name, layer=name, op=CONSTANT, outputs=[name], params={"trainable": trainable}, source=user_line()
+                self.recording.nodes.append(
+                    Node(name=name, layer=name, op=CONSTANT, outputs=[name], params=params, source=user_line())
                 )
-                self.recording.nodes.append(node)
+
+    def _is_computed(self, tensor: Tensor) -> bool:
+        """Whether a trainable constant is neither a parameter nor a view of one, so that without gradients it requires none."""
+        return memory(tensor) not in self._parameter_blocks if torch.is_grad_enabled() else not tensor.requires_grad
 
     def _add(
         self, name: str, layer: str, handler: LayerHandler, call: Call, result: Any, changed: Sequence[Tensor] = ()
