@@ -141,7 +141,7 @@ def test_profile_shows_before_and_after(here: Path, amc_: Command) -> None:
     ("arguments", "words"),
     [
         (("net.pkl", "-i", "1x3x8x8"), "does not run on inputs of 1x3x8x8"),
-        (("net.pkl", "-i", "1x1x8x8", "-i", "1x1x8x8"), "takes 1 inputs, given were 2 shapes"),
+        (("net.pkl", "-i", "1x1x8x8", "-i", "1x1x8x8"), "takes 1 input (a tensor), given were 2 inputs"),
         (("net.pkl", "-w", "net.pt"), "--weights: only for a network that a factory makes"),
         (("net.pkl", "--compare", "model.py:net"), "--compare takes a file"),
     ],

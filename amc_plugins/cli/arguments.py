@@ -9,6 +9,7 @@ import typer
 
 from amc_plugins.core.discovery import discover
 from amc_plugins.core.errors import SettingsError
+from amc_plugins.core.example_inputs import ExampleInput, parse_input
 
 __all__ = [
     "Batch",
@@ -27,9 +28,9 @@ __all__ = [
     "Total",
     "Weights",
     "complete",
+    "parse_inputs",
     "parse_ratios",
     "parse_settings",
-    "parse_shape",
 ]
 
 
@@ -52,7 +53,11 @@ Network = Annotated[
 Input = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", "-i", metavar="SHAPE", help="Shape of the example input, batch included: 1x3x224x224; once per input."
+        "--input",
+        "-i",
+        metavar="INPUT",
+        help="The example input: its shape, batch included, 1x3x224x224; 1x16:i64:1000 for whole numbers below 1000 (types "
+        "as in documents: f32, f16, i64, u8, bool, ...); or `file.py:factory` of a tensor. Once per input.",
     ),
 ]
 Weights = Annotated[
@@ -142,20 +147,13 @@ def _value(text: str, where: str) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def parse_shape(text: str) -> list[int]:
-    """`1x3x224x224` (or with commas) as numbers.
+def parse_inputs(texts: Iterable[str] | None) -> list[ExampleInput | str]:
+    """The texts of `--input`: what is to be drawn, or references of factories.
 
     Raises:
-        SettingsError: it is no shape.
+        SettingsError: a text is neither.
     """
-    parts = text.lower().replace(",", "x").replace("×", "x").split("x")
-    try:
-        shape = [int(part) for part in parts]
-    except ValueError as error:
-        raise SettingsError(f"`--input {text}` is no shape", hint="write the sizes as 1x3x224x224, the batch first") from error
-    if min(shape) < 1:
-        raise SettingsError(f"`--input {text}`: every size must be at least 1")
-    return shape
+    return [parse_input(text, "--input") for text in texts or ()]
 
 
 def parse_ratios(texts: Iterable[str] | None) -> dict[str, float] | None:

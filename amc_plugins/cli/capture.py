@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amc_plugins.cli import render
-from amc_plugins.cli.arguments import FactorySettings, Input, Json, Network, Out, Seed, Weights, parse_shape
+from amc_plugins.cli.arguments import FactorySettings, Input, Json, Network, Out, Seed, Weights, parse_inputs
 from amc_plugins.cli.networks import as_rows, check_outputs, open_network, removed_share, side_by_side, write_outputs
 from amc_plugins.core.errors import SettingsError
 
@@ -84,16 +84,16 @@ def profile(
     """
     if compare is not None and ":" in compare:
         raise SettingsError(f"--compare takes a file, given was `{compare}`", hint="`amc compress ... -o FILE` writes one")
-    shapes = None if ":" in network else inputs  # a file knows its input: these are the shapes to count for
-    before = open_network(network, inputs=None if shapes else inputs, weights=weights, settings=settings, seed=seed)
-    counted = _profiled(before, network, shapes)
+    others = None if ":" in network else inputs  # a file knows its input: these are the ones to count for
+    before = open_network(network, inputs=None if others else inputs, weights=weights, settings=settings, seed=seed)
+    counted = _profiled(before, others)
     if compare is None:
         if json:
             render.document({"network": network, **as_rows(counted)})
         else:
             _print_profile(counted)
         return
-    now = _profiled(open_network(compare), compare, shapes)
+    now = _profiled(open_network(compare), others)
     lines = side_by_side(counted, now)
     if json:
         both = {"before": {"network": network, **as_rows(counted)}, "after": {"network": compare, **as_rows(now)}}
@@ -131,24 +131,19 @@ def _drawn(network: ReconstructedNetwork, path: str) -> Path:
     return drawn
 
 
-def _profiled(network: ReconstructedNetwork, name: str, shapes: list[str] | None) -> Profile:
-    """The profile for inputs of these shapes; none: the captured ones, one sample."""
-    import torch
-
+def _profiled(network: ReconstructedNetwork, inputs: list[str] | None) -> Profile:
+    """The profile for these inputs; none: the captured ones, one sample. A type that is left out is the recorded one."""
+    from amc_plugins.core.example_inputs import ExampleInput, make_inputs
     from amc_plugins.core.macs import profile as profiled
-    from amc_plugins.core.shapes import run_shapes
 
-    example = [torch.zeros(parse_shape(one)) for one in shapes or ()]
-    if shapes and len(example) != len(network.graph.signature):
-        raise SettingsError(f"`{name}` takes {len(network.graph.signature)} inputs, given were {len(example)} shapes")
-    try:
-        if example:
-            run_shapes(network, *example)  # shape rules take any number of channels, layers do not
-        return profiled(network, *example)
-    except (RuntimeError, ValueError) as error:
-        if not shapes:
-            raise
-        raise SettingsError(f"`{name}` does not run on inputs of {', '.join(shapes)}: {error}") from error
+    given = parse_inputs(inputs)
+    if len(given) == len(network.graph.inputs):
+        pairs = zip(given, network.graph.inputs, strict=True)
+        given = [
+            replace(one, dtype=spec.dtype) if isinstance(one, ExampleInput) and one.dtype is None else one
+            for one, spec in pairs
+        ]
+    return profiled(network, *make_inputs(given))
 
 
 # --- printing -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amc_plugins.cli import render
-from amc_plugins.cli.arguments import parse_settings, parse_shape
+from amc_plugins.cli.arguments import parse_inputs, parse_settings
 from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def open_network(
             f"`{source}` is captured on an example input, and its shape is not given",
             hint="give it with the batch first, for example --input 1x3x224x224",
         )
-    shapes = [parse_shape(one) for one in inputs or ()]
+    parse_inputs(inputs)
     given = {
         "source": source,
         "weights": weights,
-        "input": (shapes[0] if len(shapes) == 1 else shapes) or None,
+        "input": list(inputs or ()) or None,
         "settings": parse_settings(settings, "--network-set"),
     }
     return opened(validated(NetworkSection, given, what="the network"), Path.cwd(), seed=seed, strict=strict)

@@ -12,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from amc_plugins.compression import CompressionResult
@@ -20,6 +19,7 @@ from amc_plugins.core import engine
 from amc_plugins.core.budgets import Budget
 from amc_plugins.core.capture import capture
 from amc_plugins.core.errors import AmcError, CheckFailed, RecipeError
+from amc_plugins.core.example_inputs import make_inputs
 from amc_plugins.core.factories import call_factory, load_weights
 from amc_plugins.core.macs import Profile, profile
 from amc_plugins.core.network import ReconstructedNetwork
@@ -57,12 +57,7 @@ def open_network(section: NetworkSection, base: Path, *, seed: int = 0, strict: 
     if section.weights is not None:
         load_weights(model, base / section.weights)
     assert section.input is not None  # the section's own validation
-    generator = torch.Generator().manual_seed(seed)
-    return capture(model, *(torch.rand(shape, generator=generator) for shape in _shapes(section.input)), strict=strict)
-
-
-def _shapes(given: list[int] | list[list[int]]) -> list[list[int]]:
-    return [one for one in given if isinstance(one, list)] or [[one for one in given if isinstance(one, int)]]
+    return capture(model, *make_inputs(section.inputs, base=base, seed=seed), strict=strict)
 
 
 class _Data:
@@ -292,7 +287,8 @@ def _step_names(recipe: Recipe) -> tuple[str, ...]:
 def _fingerprints(recipe: Recipe, base: Path) -> dict[str, str]:
     """SHA-256 of the files that a recipe names, by the path written there: the run's results depend on them."""
     data = [getattr(recipe.data, part) for part in ("train", "validation", "test", "calibration")]
-    references = [recipe.network.source, *filter(None, data)]
+    made = [one for one in (recipe.network.inputs if recipe.network.input else ()) if isinstance(one, str)]
+    references = [recipe.network.source, *made, *filter(None, data)]
     names = {one.rpartition(":")[0] if ":" in one else one for one in references}
     names = {name for name in names if not name.isidentifier() and Path(name).suffix}
     paths = {name: base / Path(name).expanduser() for name in sorted({*names, *filter(None, [recipe.network.weights])})}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from amc_plugins.core.errors import AmcError, RecipeError
+from amc_plugins.core.example_inputs import ExampleInput, parse_input
 from amc_plugins.core.validation import problem_lines
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Shape = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
 
+def _checked_input(text: str) -> str:
+    parse_input(text)
+    return text
+
+
+InputText = Annotated[str, AfterValidator(_checked_input)]
+"""`1x3x224x224`, `1x16:i64:1000`, or the factory of an input."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,8 +56,10 @@ class NetworkSection(_Section):
         description="`package.module:factory` or `file.py:factory` of a torch module, or a .json, .pkl or .vnmodel file"
     )
     weights: str | None = Field(None, description="a state_dict saved by torch.save, loaded into the factory's module")
-    input: Shape | list[Shape] | None = Field(
-        None, description="shape of the example input, batch included; a list of shapes for several"
+    input: Shape | InputText | list[Shape | InputText] | None = Field(
+        None,
+        description="the example input: its shape, batch included, as a list or as text, `1x16:i64:1000` for whole numbers "
+        "below 1000, or the factory of a tensor; a list of these for several inputs",
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="keywords for the factory")
 
@@ -57,11 +69,19 @@ class NetworkSection(_Section):
             raise ValueError("`input` is needed to capture the network: the example's shape, for example [1, 3, 224, 224]")
         return self
 
+    @property
+    def inputs(self) -> list[ExampleInput | str]:
+        """The example inputs, one after the other: what is to be drawn, or the reference of a factory."""
+        given: Any = self.input
+        several = isinstance(given, list) and not all(isinstance(one, int) for one in given)
+        listed = given if several else [given]
+        return [parse_input(one) if isinstance(one, str) else ExampleInput(tuple(one)) for one in listed]
+
 
 class DataSection(_Section):
     """Loaders, each made by a factory. Labels are needed to train and to measure accuracy only."""
 
-    train: Reference | None = None
+    train: Reference | None = Field(None, description="batches of (input, label), to retrain on")
     validation: Reference | None = Field(None, description="chooses epochs and candidates; never the test set")
     test: Reference | None = Field(None, description="reported, never used for a choice")
     calibration: Reference | None = Field(None, description="default: the training data")
@@ -80,9 +100,11 @@ class CompressSection(_Section):
     threads: Annotated[int, Field(ge=1)] | None = Field(None, description="while it is timed; default: torch's")
     ratio: Share | None = Field(None, description="share of each layer's MACs to remove")
     ratios: dict[str, Share] | None = Field(None, description="shares by layer name or glob")
-    allocation: Literal["curves", "uniform"] = "curves"
-    refit: bool = True
-    settings: dict[str, Any] = Field(default_factory=dict)
+    allocation: Literal["curves", "uniform"] = Field(
+        "curves", description="how a total is spent: by the layers' error curves, or the same ratio everywhere"
+    )
+    refit: bool = Field(True, description="fit the layers once more, on the compressed network's own activations")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the compressor, see `amc plugins show`")
 
     @model_validator(mode="after")
     def _one_target(self) -> CompressSection:
@@ -104,7 +126,7 @@ class TuneSection(_Section):
     """A search for the ratios; the compression's `total` is its budget."""
 
     method: str = Field(description="a tuner plugin")
-    evaluations: Annotated[int, Field(ge=1)] = 100
+    evaluations: Annotated[int, Field(ge=1)] = Field(100, description="how many different candidates to score")
     objective: Literal["divergence", "accuracy"] = Field(
         "divergence", description="of the outputs from the original's on calibration data, or accuracy on the validation data"
     )
@@ -112,7 +134,7 @@ class TuneSection(_Section):
         3, description="so many of the best are scored again on data that is new to the search"
     )
     workers: Annotated[int, Field(ge=1)] = Field(1, description="processes that score candidates")
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the tuner, see `amc plugins show`")
 
 
 class TrainSection(_Section):
@@ -120,27 +142,27 @@ class TrainSection(_Section):
 
     method: str = Field(description="a trainer plugin")
     teacher: bool = Field(False, description="hand the original network to the trainer as its teacher")
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the trainer, see `amc plugins show`")
 
 
 class FloorSection(_Section):
     """The accuracy that the result must have on the validation data; missing it ends the run with exit code 1."""
 
-    accuracy: Annotated[float, Field(ge=0.0, le=1.0)]
+    accuracy: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="the least accuracy, as a share")
 
 
 class ExportSection(_Section):
     """One file. The path is relative to the run folder; the default is `network` with the exporter's suffix."""
 
-    path: str = "network"
-    settings: dict[str, Any] = Field(default_factory=dict)
+    path: str = Field("network", description="relative to the run folder; without a suffix, the exporter's is added")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the exporter, see `amc plugins show`")
 
 
 class Recipe(_Section):
     """(compress -> retrain) x rounds, each round's result the next one's origin, then exports and a report."""
 
-    title: str = "AMC run"
-    seed: Annotated[int, Field(ge=0)] = 0
+    title: str = Field("AMC run", description="the heading of the report")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of all randomness")
     folder: str = Field(description="the run folder, relative to the recipe")
     rounds: Annotated[int, Field(ge=1)] = Field(
         1, description="how often to compress and retrain; every round removes its own share"

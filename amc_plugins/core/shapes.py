@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.describe import typed_params
+from amc_plugins.core.document import Node
+from amc_plugins.core.errors import AmcError, GraphError
 from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, Step, handler_for, walk
 from amc_plugins.core.structure import map_leaves, tensors_in
@@ -24,32 +26,98 @@ def shapes(network: ReconstructedNetwork, *inputs: Any) -> dict[str, Shape]:
     Args:
         network: not run on its own device unless it has opaque nodes that the meta device cannot run.
         inputs: tensors of the wanted shapes (their data does not matter); without them the captured shapes with a batch of one.
+
+    Raises:
+        GraphError: the network does not run on such inputs; names the node that refuses them, and the captured shapes.
     """
-    given = inputs or network.example_inputs(batch=1)
+    given = _fitting(network, inputs) if inputs else network.example_inputs(batch=1)
+    running: list[Node] = []
     try:
-        return _walked(network, _meta(given), _by_rule())
-    except (RuntimeError, TypeError):
-        # A rule says nothing about dtypes, so what runs after it may get another one than it needs: without rules, then.
-        return run_shapes(network, *given)
+        if _as_captured(network, given):
+            try:
+                return _walked(network, _meta(given), _by_rule(), running)
+            except (RuntimeError, TypeError):
+                pass  # a rule says nothing about dtypes, so what runs after it may get another one than it needs
+        # Rules describe what a layer makes of inputs that it takes: whether it takes others, only the layer knows.
+        return run_shapes(network, *given, running=running)
+    except AmcError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        sizes = ", ".join("x".join(map(str, one.shape)) or "()" for one in tensors_in(given))
+        where = f"`{running[-1].name}` ({running[-1].op}) at {running[-1].source or 'an unknown line'}: " if running else ""
+        raise GraphError(
+            f"the network does not run on inputs of {sizes}: {where}{str(error).strip().splitlines()[0]}",
+            hint=f"it was captured on {_recorded(network)}",
+        ) from error
 
 
-def run_shapes(network: ReconstructedNetwork, *inputs: Any) -> dict[str, Shape]:
-    """As `shapes`, from the layers themselves: no handler's rule is believed."""
+def _fitting(network: ReconstructedNetwork, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs, floats in the network's dtype, once their number, structure and kind are those of the network's own."""
+    expected = network.example_inputs()
+    tensors, own = tensors_in(inputs), tensors_in(expected)
+    if _structure(inputs) != _structure(expected):
+        raise GraphError(
+            f"the network takes {_counted(expected)}, given were {_counted(inputs)}",
+            hint=f"it was captured on {_recorded(network)}",
+        )
+    for spec, one, like in zip(network.graph.inputs, tensors, own, strict=True):
+        if one.is_floating_point() != like.is_floating_point():
+            raise GraphError(
+                f"the input `{spec.name}` holds {like.dtype}, given was {one.dtype}",
+                hint=f"it was captured on {_recorded(network)}",
+            )
+    dtypes = {id(one): like.dtype for one, like in zip(tensors, own, strict=True)}
+    return tuple(map_leaves(inputs, lambda item: item.to(dtypes[id(item)]) if isinstance(item, Tensor) else item))
+
+
+def _structure(item: Any) -> Any:
+    """What two inputs have in common that are nested alike; only the places of tensors matter."""
+    if isinstance(item, dict):
+        return {key: _structure(one) for key, one in item.items()}
+    if isinstance(item, list | tuple):
+        return [_structure(one) for one in item]
+    return isinstance(item, Tensor)
+
+
+def _counted(inputs: tuple[Any, ...]) -> str:
+    kinds = ", ".join("a tensor" if isinstance(one, Tensor) else f"a {type(one).__name__}" for one in inputs)
+    return f"{len(inputs)} input{'s' * (len(inputs) != 1)} ({kinds})"
+
+
+def _recorded(network: ReconstructedNetwork) -> str:
+    return ", ".join(
+        f"`{spec.name}`: {'x'.join('N' if size is None else str(size) for size in spec.shape) or '()'} {spec.dtype}"
+        for spec in network.graph.inputs
+    )
+
+
+def _as_captured(network: ReconstructedNetwork, inputs: Any) -> bool:
+    return all(
+        len(spec.shape) == one.dim() and all(want in (None, have) for want, have in zip(spec.shape, one.shape, strict=True))
+        for spec, one in zip(network.graph.inputs, tensors_in(inputs), strict=True)
+    )
+
+
+def run_shapes(network: ReconstructedNetwork, *inputs: Any, running: list[Node] | None = None) -> dict[str, Shape]:
+    """As `shapes`, from the layers themselves: no handler's rule is believed. `running` gets the nodes as they run."""
     try:
-        return _walked(on_meta(network), _meta(inputs), None)
+        return _walked(on_meta(network), _meta(inputs), None, running)
     except NotImplementedError:  # an op without a meta kernel, in somebody's opaque node
         training = [(module, module.training) for module in network.modules()]
         try:
-            return _walked(network.eval(), inputs, None)
+            return _walked(network.eval(), inputs, None, running)
         finally:
             for module, mode in training:
                 module.training = mode
 
 
-def _walked(network: ReconstructedNetwork, inputs: Any, run: Callable[[Step], Any] | None) -> dict[str, Shape]:
+def _walked(
+    network: ReconstructedNetwork, inputs: Any, run: Callable[[Step], Any] | None, running: list[Node] | None = None
+) -> dict[str, Shape]:
+    around = None if running is None else lambda step: running.append(step.node)
     found = {name: tuple(tensor.shape) for name, tensor in zip(network.input_nodes, tensors_in(inputs), strict=True)}
     with torch.no_grad():
-        for step in walk(network, inputs, run=run):
+        for step in walk(network, inputs, around=around, run=run):
             for name, one in zip(step.node.outputs, step.outputs, strict=True):
                 if isinstance(one, Tensor):
                     found[name] = tuple(one.shape)
