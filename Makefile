@@ -19,7 +19,7 @@ help:
 	@echo "make lint         ruff, import contracts, mypy"
 	@echo "make format       sort the imports, mend what ruff can, lay the code out"
 	@echo "make long         the tests that are marked slow"
-	@echo "make fuzz         600 random networks through capture and removal of channels"
+	@echo "make fuzz         600 random networks through capture and removal of channels; a million damaged .vnmodel files"
 	@echo "make zoo          models of torchvision and timm, in an environment of their own (6 GB); resumable"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
 	@echo "make clean        remove $(VENV), caches and runs"
@@ -61,6 +61,7 @@ long: install
 
 fuzz: install
 	@$(PYTEST) tests/test_fuzz_graphs.py --hypothesis-profile=long
+	@OMP_NUM_THREADS=1 $(BIN)/python -m amc_venus_export.fuzz --mutants 1000000
 
 ZOO := .venv-zoo
 

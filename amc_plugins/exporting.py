@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     from amc_plugins.core.network import ReconstructedNetwork
 
-__all__ = ["AmcError", "CheckFailed", "Exporter", "UnsupportedOpError", "atomic_write", "refuse_opaque", "verify_reload"]
+__all__ = [
+    "AmcError",
+    "CheckFailed",
+    "Exporter",
+    "UnsupportedOpError",
+    "atomic_write",
+    "largest_difference",
+    "refuse_opaque",
+    "verify_reload",
+]
 
 
 class Exporter(ABC):
@@ -98,19 +107,11 @@ def verify_reload(loaded: ReconstructedNetwork, network: ReconstructedNetwork, i
         CheckFailed: they do not; the message has the largest difference.
     """
     import torch
-    from torch.utils import _pytree as pytree
 
     for tensor in network.state_dict().values():
         loaded.to(tensor.device)
         break
-    modes = [(module, module.training) for net in (loaded, network) for module in net.modules()]
-    try:
-        with torch.no_grad():
-            ours = pytree.tree_leaves(loaded.eval()(*inputs))
-            theirs = pytree.tree_leaves(network.eval()(*inputs))
-    finally:
-        for module, training in modes:
-            module.training = training
+    ours, theirs = _outputs((loaded, network), inputs)
     for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
             if type(a) is not type(b) or a != b:
@@ -122,3 +123,32 @@ def verify_reload(loaded: ReconstructedNetwork, network: ReconstructedNetwork, i
         elif not torch.equal(*(one.contiguous().reshape(-1).view(torch.uint8) for one in (a, b))):  # bytes: NaN equals itself
             worst = (a.double() - b.double()).abs().max().item()
             raise CheckFailed(f"output {index} of the reloaded network differs, by at most {worst:.3e}")
+
+
+def largest_difference(one: ReconstructedNetwork, other: ReconstructedNetwork, inputs: Sequence[Tensor]) -> float:
+    """The largest absolute difference of two networks' outputs in eval mode, as a share of the largest output of `other`.
+
+    Over the outputs that are tensors of floating point.
+    """
+    import torch
+
+    worst, largest = 0.0, 0.0
+    for a, b in zip(*_outputs((one, other), inputs), strict=True):
+        if isinstance(b, torch.Tensor) and b.is_floating_point() and b.numel():
+            worst = max(worst, (a.double() - b.double()).abs().max().item())
+            largest = max(largest, b.double().abs().max().item())
+    return worst / largest if largest else worst
+
+
+def _outputs(networks: Sequence[ReconstructedNetwork], inputs: Sequence[Tensor]) -> list[list[Any]]:
+    """The leaves of each network's outputs in eval mode; modes are put back."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        with torch.no_grad():
+            return [pytree.tree_leaves(network.eval()(*inputs)) for network in networks]
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -136,7 +136,7 @@ def test_a_newer_minor_version_loads_without_what_is_unknown() -> None:
     draft.document["nodes"][0]["fused"] = ["relu"]
     draft.document["extra"] = {}
     data = draft.place()
-    draft.root["tensors"][0]["quant"] = None
+    draft.root["tensors"][0]["sparse"] = None
     model = open_vnmodel(draft.pack(data=data), generic=True)
     assert model.document.to_json() == open_vnmodel(sample().pack(), generic=True).document.to_json()
     draft.header["minor"] = 0

@@ -14,7 +14,8 @@ import pytest
 import torch
 from amc_venus_export import VnModelError, open_vnmodel, write_vnmodel
 from amc_venus_export._writer import vnmodel_parts
-from amc_venus_export.drafts import mutate, sample
+from amc_venus_export.drafts import mutate, sample, stored_sample
+from amc_venus_export.fuzz import fuzz, mutant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -138,15 +139,30 @@ def test_json_and_vnmodel_hold_the_same_document(model: Any) -> None:
 
 
 @settings(QUICK, max_examples=300)
-@given(st.integers(0, 2**63))
-def test_only_vnmodel_errors_escape(seed: int) -> None:
-    raw = mutate(sample(), random.Random(seed))
+@given(st.integers(0, 2**63), st.booleans())
+def test_only_vnmodel_errors_escape(seed: int, stored: bool) -> None:
+    raw = mutate(stored_sample() if stored else sample(), random.Random(seed))
     start = time.process_time()
     try:
         open_vnmodel(raw).network()
     except VnModelError as error:
         assert error.message
     assert time.process_time() - start < 2  # milliseconds, but for the first import of the handlers
+
+
+def test_the_fuzzer_reports_what_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import amc_venus_export
+
+    assert mutant(3, 5) == mutant(3, 5) != mutant(3, 6)
+    outcome = fuzz(range(40), seed=1)
+    assert not outcome.leaks and sum(outcome.codes.values()) == 40 and len(outcome.codes) > 5
+
+    def leaking(raw: bytes) -> Any:
+        raise KeyError("a leak")
+
+    calls = iter([amc_venus_export.open_vnmodel, leaking, leaking, leaking])
+    monkeypatch.setattr(amc_venus_export, "open_vnmodel", lambda raw: next(calls)(raw), raising=False)  # noqa: PLW0108
+    assert [index for index, _ in fuzz(range(2, 5)).leaks] == [2, 3, 4]
 
 
 @settings(QUICK, max_examples=30)
@@ -167,7 +183,7 @@ def test_refusing_takes_little_memory(seed: int) -> None:
 @settings(QUICK, max_examples=200)
 @given(st.data())
 def test_any_change_of_any_byte_is_noticed(data: Any) -> None:
-    raw = bytearray(sample().pack())
+    raw = bytearray(data.draw(st.sampled_from([sample, stored_sample]))().pack())
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(VnModelError):

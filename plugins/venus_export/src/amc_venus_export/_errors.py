@@ -70,6 +70,10 @@ CODES: dict[str, str] = {
     "TENSOR_RANGE": "a tensor ends after the data",
     "DATA_UNCLAIMED": "bytes after the last tensor",
     "TENSOR_UNUSED": "no node uses a tensor",
+    "QUANT_SCHEME": "a form of storage that the format does not have",
+    "QUANT_DTYPE": "another form of storage for a tensor that is not f32",
+    "QUANT_AXIS": "the axis of the scales is no dimension of the tensor",
+    "QUANT_SCALE": "a scale that is negative, infinite or no number",
     "BOOL_VALUE": "a bool tensor holds a byte other than 0 and 1",
     # topology
     "SIGNATURE": "signature and inputs do not name the same values",

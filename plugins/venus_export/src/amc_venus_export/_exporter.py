@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amc_plugins.exporting import Exporter, refuse_opaque, verify_reload
-from amc_plugins.graph import ReconstructedNetwork, describe, tensors_of
+import torch
+
+from amc_plugins.exporting import CheckFailed, Exporter, largest_difference, refuse_opaque, verify_reload
+from amc_plugins.graph import ReconstructedNetwork, describe, fold_norms, rebuild, tensors_of
+from amc_venus_export._encoding import chosen, rounded
 from amc_venus_export._reader import open_vnmodel
 from amc_venus_export._writer import write_vnmodel
 
@@ -15,8 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from amc_plugins.document import Document
+    from amc_venus_export._storage import Storage
 
 __all__ = ["VnModelExporter"]
+
+_log = logging.getLogger(__name__)
+_FOLDING = 1e-4
+"""What folding in float32 may change of the outputs, as a share of the largest; seen are 1e-7 to 1e-5."""
 
 
 class VnModelExporter(Exporter):
@@ -25,21 +34,52 @@ class VnModelExporter(Exporter):
     def export(self, network: ReconstructedNetwork, path: Path) -> None:
         """Write the file. Raises `UnsupportedOpError` for opaque nodes, `VnModelError` for what the format cannot hold."""
         refuse_opaque(network, ".vnmodel")
-        document = describe(network)
+        written = self._prepared(network)
+        document = describe(written)
         document.metadata = {**document.metadata, **self.settings.metadata}
         base = self.settings.model_base_size_hw or _recorded_size(document)
-        tensors = tensors_of(network)
+        tensors = tensors_of(written)
         write_vnmodel(
-            path, document, tensors, model_id=self.settings.model_id, model_base_size_hw=base, align=self.settings.align
+            path,
+            document,
+            tensors,
+            stored=self._storages(document, tensors),
+            model_id=self.settings.model_id,
+            model_base_size_hw=base,
+            align=self.settings.align,
         )
 
     def verify(self, path: Path, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
-        """Reload with every check and compare the outputs bit for bit. Raises `CheckFailed`."""
-        verify_reload(self.load(path), network, inputs)
+        """Reload with every check and compare the outputs bit for bit with the network that was to be written.
+
+        That is `network`, after folding and with the weights rounded as the settings ask. What these do to the outputs is
+        logged.
+
+        Raises:
+            CheckFailed: the file computes something else, or folding changes the outputs by more than 1e-4 of the largest.
+        """
+        meant = self._prepared(network)
+        document, tensors = describe(meant), tensors_of(meant)
+        if storages := self._storages(document, tensors):
+            meant = rebuild(document, rounded(tensors, storages))
+        if meant is not network:
+            device = next((one.device for one in network.state_dict().values()), torch.device("cpu"))
+            difference = largest_difference(meant.to(device), network, inputs)
+            _log.info("%s: folding and rounding change the outputs by %.2g of the largest", path, difference)
+            if not storages and difference > _FOLDING:
+                raise CheckFailed(f"folding batch norms changes the outputs by {difference:.2g} of the largest")
+        verify_reload(self.load(path), meant, inputs)
 
     def load(self, path: Path) -> ReconstructedNetwork:
         """Rebuild the network. Raises `VnModelError` for anything that is not a sound file of ops installed here."""
         return open_vnmodel(path).network()
+
+    def _prepared(self, network: ReconstructedNetwork) -> ReconstructedNetwork:
+        return fold_norms(network) if self.settings.fold_norms else network
+
+    def _storages(self, document: Document, tensors: dict[str, Tensor]) -> dict[str, Storage]:
+        scheme = self.settings.storage
+        return {} if scheme == "float32" else chosen(document, tensors, scheme)
 
 
 def _recorded_size(document: Document) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from amc_venus_export._limits import DEFAULT_LIMITS, Limits
+from amc_venus_export._storage import Stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +28,14 @@ class VnModel:
 
     document: Document
     tensors: Mapping[str, Tensor]
-    """By the names of `document.tensors`. Views of the mapped file; changing one changes a private copy of its pages."""
+    """By the names of `document.tensors`, in the dtypes of the document. Views of the mapped file (changing one changes a
+    private copy of its pages), or copies where the file has another form.
+    """
     model_id: int = 0
     model_base_size_hw: tuple[int, int] | None = None
     align: int = 64
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    """The bytes of the tensors that the file has as float16 or int8."""
     checked: bool = False
     """Whether every op has been checked against its handler (a strict opening)."""
     limits: Limits = field(default=DEFAULT_LIMITS, repr=False)
@@ -49,13 +54,17 @@ class VnModel:
         return build(self.document, self.tensors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it. Raises `VnModelError` as `write_vnmodel` does."""
+        """Write it, each tensor in the form that the file had. Raises `VnModelError` as `write_vnmodel` does."""
+        from amc_venus_export._encoding import decode, same_bits
         from amc_venus_export._writer import write_vnmodel
 
+        # Encoding a decoded tensor may give other scales: what was not changed keeps its bytes.
+        kept = {name: one for name, one in self.stored.items() if same_bits(decode(one), self.tensors[name])}
         write_vnmodel(
             path,
             self.document,
             self.tensors,
+            stored={name: kept.get(name, one.storage) for name, one in self.stored.items()},
             model_id=self.model_id,
             model_base_size_hw=self.model_base_size_hw,
             align=self.align,

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from amc_plugins.document import Document, DocumentError, StrictJsonError, parse_strict
 from amc_venus_export._bytes import check_byte_order, tensor_in
+from amc_venus_export._encoding import check_scales, decode
 from amc_venus_export._errors import VnModelError
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, VERSION, Header, read_header, round_up
 from amc_venus_export._limits import DEFAULT_LIMITS, Limits
 from amc_venus_export._model import VnModel
 from amc_venus_export._ops import check_ops
 from amc_venus_export._schema import Root, check_schema
+from amc_venus_export._storage import Stored
 from amc_venus_export._structure import check_table, check_topology
 
 if TYPE_CHECKING:
@@ -91,10 +93,10 @@ def _open(
     root, document = parse_graph(graph, header.data_bytes, limits, newer=header.minor > VERSION[1])
     if not generic:
         check_ops(document, root.model_base_size_hw, limits)
-    tensors = _tensors(root, header, whole() if header.data_bytes else b"", verify)
+    tensors, stored = _tensors(root, header, whole() if header.data_bytes else b"", verify)
     # Which of the two starts the writer chose; where they fall together either gives these bytes again.
     align = ALIGNMENT if header.data_offset == round_up(graph_end, ALIGNMENT) else 4096
-    return VnModel(document, tensors, root.model_id, root.model_base_size_hw, align, not generic, limits)
+    return VnModel(document, tensors, root.model_id, root.model_base_size_hw, align, stored, not generic, limits)
 
 
 def parse_graph(graph: bytes, data_bytes: int, limits: Limits, *, newer: bool = False) -> tuple[Root, Document]:
@@ -116,9 +118,11 @@ def parse_graph(graph: bytes, data_bytes: int, limits: Limits, *, newer: bool = 
         raise VnModelError("SCHEMA_TYPE", str(error), "document") from error
 
 
-def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> dict[str, Tensor]:
+def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> tuple[dict[str, Tensor], dict[str, Stored]]:
+    """Views of the buffer by name, and what is stored in another form, whose tensors are copies."""
     view = memoryview(buffer)
     tensors: dict[str, Tensor] = {}
+    stored: dict[str, Stored] = {}
     end = 0
     for i, (place, spec) in enumerate(zip(root.placements, root.document["tensors"], strict=True)):
         start = header.data_offset + place.offset
@@ -130,6 +134,11 @@ def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> dict[str,
         # Another byte in a bool tensor is undefined behaviour in whatever computes with it.
         if spec["dtype"] == "bool" and bytes(data).translate(None, b"\0\1"):
             raise VnModelError("BOOL_VALUE", f"the bool tensor `{place.name}` holds bytes other than 0 and 1", f"tensors[{i}]")
-        tensors[place.name] = tensor_in(buffer, start, spec["dtype"], spec["shape"])
+        if place.storage is None:
+            tensors[place.name] = tensor_in(buffer, start, spec["dtype"], spec["shape"])
+        else:
+            one = stored[place.name] = Stored(place.storage, tuple(spec["shape"]), data)
+            check_scales(one, place.name, f"tensors[{i}]")
+            tensors[place.name] = decode(one)
         end = place.offset + place.nbytes
-    return tensors
+    return tensors, stored

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_plugins.document import FORMAT
 from amc_venus_export._errors import VnModelError
+from amc_venus_export._storage import SCHEMES, Storage
 
 if TYPE_CHECKING:
     from amc_venus_export._limits import Limits
@@ -37,6 +38,8 @@ class Placement:
     offset: int
     nbytes: int
     crc32: int
+    storage: Storage | None = None
+    """How the bytes hold the tensor; None: in its own dtype."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,7 @@ def _value_spec(value: object, where: str, newer: bool, *, is_input: bool) -> Pl
 
 
 def _placement(value: object, where: str, newer: bool) -> Placement:
-    one = _fields(value, where, ("name", "offset", "nbytes", "crc32"), newer)
+    one = _fields(value, where, ("name", "offset", "nbytes", "crc32"), newer, optional=("quant",))
     _name(one["name"], f"{where}.name")
     for key in ("offset", "nbytes", "crc32"):
         if type(one[key]) is not int:
@@ -203,7 +206,21 @@ def _placement(value: object, where: str, newer: bool) -> Placement:
         raise VnModelError("TENSOR_RANGE", f"offset {one['offset']}, {one['nbytes']} bytes", where)
     if not 0 <= one["crc32"] < 2**32:
         raise VnModelError("SCHEMA_TYPE", f"{one['crc32']} is no crc32", f"{where}.crc32")
-    return Placement(one["name"], one["offset"], one["nbytes"], one["crc32"])
+    storage = _storage(one["quant"], f"{where}.quant", newer) if "quant" in one else None
+    return Placement(one["name"], one["offset"], one["nbytes"], one["crc32"], storage)
+
+
+def _storage(value: object, where: str, newer: bool) -> Storage:
+    scheme = _object(value, where).get("scheme")
+    if scheme is not None and (type(scheme) is not str or scheme not in SCHEMES):
+        raise VnModelError("QUANT_SCHEME", f"{_show(scheme)}; expected one of {', '.join(SCHEMES)}", where)
+    one = _fields(value, where, ("scheme", "axis") if scheme == "int8" else ("scheme",), newer)
+    if scheme is None:
+        raise VnModelError("QUANT_SCHEME", f"null; expected one of {', '.join(SCHEMES)}", where)
+    axis = one.get("axis", 0)
+    if type(axis) is not int:
+        raise VnModelError("SCHEMA_TYPE", f"expected an integer, found {_show(axis)}", f"{where}.axis")
+    return Storage(one["scheme"], axis)
 
 
 def _base_size(value: object) -> tuple[int, int] | None:
@@ -233,14 +250,14 @@ def _name(value: object, where: str) -> str:
     return text
 
 
-def _fields(value: object, where: str, keys: tuple[str, ...], newer: bool) -> Plain:
+def _fields(value: object, where: str, keys: tuple[str, ...], newer: bool, *, optional: tuple[str, ...] = ()) -> Plain:
     given = _object(value, where)
     for key in keys:
         if key not in given:
             raise VnModelError("SCHEMA_MISSING", f"`{key}` is missing", where)
-    if not newer and (unknown := [key for key in given if key not in keys]):
+    if not newer and (unknown := [key for key in given if key not in keys and key not in optional]):
         raise VnModelError("SCHEMA_UNKNOWN", f"{_show(unknown[0])} is no field of it", where)
-    return {key: given[key] for key in keys}
+    return {key: given[key] for key in (*keys, *optional) if key in given}
 
 
 def _typed(kind: type, what: str) -> Callable[[object, str], Any]:

@@ -9,6 +9,7 @@ from amc_plugins.document import refs_in, tree_leaves
 from amc_venus_export._errors import VnModelError
 from amc_venus_export._header import ALIGNMENT, round_up
 from amc_venus_export._schema import Root, nbytes_of
+from amc_venus_export._storage import Storage
 
 __all__ = ["check_table", "check_topology"]
 
@@ -30,13 +31,13 @@ def check_table(root: Root, data_bytes: int) -> None:
     if [spec["name"] for spec in specs] != [place.name for place in root.placements]:
         raise VnModelError("TENSOR_TABLE", "the placements are not those of document.tensors, in its order", "tensors")
     end = 0
-    for i, (place, size) in enumerate(zip(root.placements, sizes, strict=True)):
+    for i, (place, spec) in enumerate(zip(root.placements, specs, strict=True)):
         where = f"tensors[{i}]"
+        size = sizes[i] if place.storage is None else _stored_bytes(place.storage, spec, where)
         if place.nbytes != size:
-            spec = specs[i]
-            raise VnModelError(
-                "TENSOR_NBYTES", f"`{place.name}` has {place.nbytes} bytes, {spec['dtype']} {spec['shape']} needs {size}", where
-            )
+            form = "" if place.storage is None else f" as {place.storage.scheme}"
+            message = f"`{place.name}` has {place.nbytes} bytes, {spec['dtype']} {spec['shape']}{form} needs {size}"
+            raise VnModelError("TENSOR_NBYTES", message, where)
         if place.offset % ALIGNMENT:
             raise VnModelError("TENSOR_MISALIGNED", f"`{place.name}` starts at {place.offset}", where)
         if place.offset < end:
@@ -51,6 +52,14 @@ def check_table(root: Root, data_bytes: int) -> None:
     used = {name for node in root.document["nodes"] for name in node["tensors"].values()}
     if unused := [name for name in seen if name not in used]:
         raise VnModelError("TENSOR_UNUSED", f"no node uses `{min(unused)}`", "document.tensors")
+
+
+def _stored_bytes(storage: Storage, spec: dict[str, Any], where: str) -> int:
+    if spec["dtype"] != "f32":
+        raise VnModelError("QUANT_DTYPE", f"`{spec['name']}` is {spec['dtype']} and stored as {storage.scheme}", where)
+    if storage.scheme == "int8" and not 0 <= storage.axis < len(spec["shape"]):
+        raise VnModelError("QUANT_AXIS", f"axis {storage.axis} of a tensor of shape {spec['shape']}", where)
+    return storage.nbytes(spec["shape"])
 
 
 def check_topology(document: dict[str, Any]) -> None:

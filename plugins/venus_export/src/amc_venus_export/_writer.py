@@ -13,10 +13,12 @@ from pydantic_core import PydanticSerializationError
 from amc_plugins.document import Document, DocumentError
 from amc_plugins.exporting import atomic_write
 from amc_venus_export._bytes import DTYPES, bytes_of, check_byte_order
+from amc_venus_export._encoding import encode
 from amc_venus_export._errors import VnModelError
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, MAX_GAP, Header, round_up
 from amc_venus_export._limits import DEFAULT_LIMITS
 from amc_venus_export._reader import parse_graph
+from amc_venus_export._storage import Storage, Stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,7 @@ def write_vnmodel(
     document: Document,
     tensors: Mapping[str, Tensor],
     *,
+    stored: Mapping[str, Storage | Stored] | None = None,
     model_id: int = 0,
     model_base_size_hw: tuple[int, int] | None = None,
     align: int = 64,
@@ -36,13 +39,16 @@ def write_vnmodel(
     """Write a complete document and its tensors, whole or not at all. Equal contents give equal bytes.
 
     Args:
+        stored: float32 tensors, by name, that take another form in the file, or their bytes in it.
         model_base_size_hw: height and width that the model is meant for.
         align: 64 or 4096, where the data starts.
 
     Raises:
         VnModelError: the document could not be read back, or the tensors are not its own.
     """
-    parts = vnmodel_parts(document, tensors, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align)
+    parts = vnmodel_parts(
+        document, tensors, stored=stored, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align
+    )
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         for part in parts:
             file.write(part)
@@ -52,6 +58,7 @@ def vnmodel_parts(
     document: Document,
     tensors: Mapping[str, Tensor],
     *,
+    stored: Mapping[str, Storage | Stored] | None = None,
     model_id: int = 0,
     model_base_size_hw: tuple[int, int] | None = None,
     align: int = 64,
@@ -60,12 +67,14 @@ def vnmodel_parts(
     check_byte_order()
     if align not in (ALIGNMENT, MAX_GAP):
         raise VnModelError("DATA_MISALIGNED", f"align={align}, expected {ALIGNMENT} or {MAX_GAP}")
-    views = _views(document, tensors)
+    forms = {name: one if isinstance(one, Storage) else one.storage for name, one in (stored or {}).items()}
+    views = _views(document, tensors, stored or {})
     placements: list[dict[str, object]] = []
     end = 0
     for name, view in views.items():
         offset = round_up(end, ALIGNMENT)
-        placements.append({"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": zlib.crc32(view)})
+        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": zlib.crc32(view)}
+        placements.append({**placement, "quant": forms[name].plain()} if name in forms else placement)
         end = offset + view.nbytes
     graph = _graph(document, placements, model_id, model_base_size_hw)
     parse_graph(graph, end, DEFAULT_LIMITS)
@@ -86,10 +95,12 @@ def vnmodel_parts(
     return pieces()
 
 
-def _views(document: Document, tensors: Mapping[str, Tensor]) -> dict[str, memoryview]:
+def _views(
+    document: Document, tensors: Mapping[str, Tensor], stored: Mapping[str, Storage | Stored]
+) -> dict[str, memoryview]:
     names = [spec.name for spec in document.tensors]
-    if len(set(names)) != len(names) or set(names) != set(tensors):
-        odd = sorted(set(names) ^ set(tensors))[:3]
+    if len(set(names)) != len(names) or set(names) != set(tensors) or not set(stored) <= set(names):
+        odd = sorted(set(names) ^ (set(tensors) | set(stored)))[:3]
         raise VnModelError(
             "NOT_IN_TABLE", f"the tensors given are not those of the document's table: {', '.join(odd) or 'a name twice'}"
         )
@@ -99,7 +110,13 @@ def _views(document: Document, tensors: Mapping[str, Tensor]) -> dict[str, memor
         if tensor.dtype != DTYPES[spec.dtype] or list(tensor.shape) != spec.shape:
             message = f"`{spec.name}` is {tensor.dtype} {list(tensor.shape)}, the document says {spec.dtype} {spec.shape}"
             raise VnModelError("NOT_IN_TABLE", message)
-        views[spec.name] = bytes_of(tensor)
+        form = stored.get(spec.name)
+        if form is None:
+            views[spec.name] = bytes_of(tensor)
+        elif spec.dtype != "f32":
+            raise VnModelError("QUANT_DTYPE", f"`{spec.name}` is {spec.dtype} and was to be stored in another form")
+        else:
+            views[spec.name] = memoryview((encode(tensor, form) if isinstance(form, Storage) else form).data)
     return views
 
 

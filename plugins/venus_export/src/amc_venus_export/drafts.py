@@ -12,7 +12,7 @@ from typing import Any
 
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, Header, round_up
 
-__all__ = ["Draft", "mutate", "sample"]
+__all__ = ["Draft", "mutate", "sample", "stored_sample"]
 
 
 @dataclass
@@ -23,6 +23,8 @@ class Draft:
     blobs: dict[str, bytes]
     header: dict[str, int] = field(default_factory=dict)
     """Header fields to lie about; the header's checksum is right all the same."""
+    forms: dict[str, Any] = field(default_factory=dict)
+    """The field `quant` of placements, by tensor."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -35,7 +37,8 @@ class Draft:
         self.root["tensors"] = []
         for name, blob in self.blobs.items():
             data = data.ljust(round_up(len(data), ALIGNMENT), b"\0")
-            self.root["tensors"].append({"name": name, "offset": len(data), "nbytes": len(blob), "crc32": zlib.crc32(blob)})
+            place = {"name": name, "offset": len(data), "nbytes": len(blob), "crc32": zlib.crc32(blob)}
+            self.root["tensors"].append({**place, "quant": self.forms[name]} if name in self.forms else place)
             data += blob
         return data
 
@@ -110,6 +113,19 @@ def sample() -> Draft:
     return draft
 
 
+def stored_sample() -> Draft:
+    """The sample with its convolution's weight as int8 and its bias as float16."""
+    numbers = random.Random(11)
+    draft = sample()
+    values = bytes(numbers.randrange(256) for _ in range(108))
+    scales = struct.pack("<4f", *(numbers.uniform(0.001, 0.01) for _ in range(3)), 0.0)
+    draft.blobs["stem/weight"] = values.ljust(128, b"\0") + scales
+    draft.blobs["stem/bias"] = struct.pack("<4e", 0.25, -0.5, 1e-7, 65504.0)
+    draft.forms = {"stem/weight": {"scheme": "int8", "axis": 0}, "stem/bias": {"scheme": "float16"}}
+    draft.place()
+    return draft
+
+
 def _node(
     name: str, op: str, inputs: list[str], params: Any = None, tensors: Any = None, *, layer: str | None = None
 ) -> dict[str, Any]:
@@ -132,6 +148,7 @@ _VALUES: tuple[Any, ...] = (
     *("", "x", "stem", "stem/weight", "vn.relu", "vn.nothing", "f16", "inf", "../x", "\0", "n" * 600),
     *([], [[]], [1, 2], [None], ["x"], {}, {"a": 1}),
     *({"$value": "x"}, {"$value": "height"}, {"$value": []}, {"$f": "nan"}, {"$f": "1"}, {"$x": 1}),
+    *({"scheme": "int8", "axis": 0}, {"scheme": "int8", "axis": 2**31}, {"scheme": "float16"}, {"scheme": "int4"}),
     *({"const": 1}, {"const": {"$f": "inf"}}, {"tuple": ["x"]}, {"dict": {"a": "x"}}),
 )
 
@@ -179,7 +196,7 @@ def _change(root: dict[str, Any], numbers: random.Random) -> None:
     if not keys or action == 0:
         value = copy.deepcopy(numbers.choice(_VALUES))
         if isinstance(holder, dict):
-            holder[numbers.choice(["extra", "name", "shape", "$value", "stride", "weight"])] = value
+            holder[numbers.choice(["extra", "name", "shape", "$value", "stride", "weight", "quant", "axis"])] = value
         else:
             holder.insert(numbers.randint(0, len(holder)), value)
         return

@@ -7,14 +7,17 @@ another language. Numbers 1 to 81 are those of the first list of such files; hig
 from __future__ import annotations
 
 import json
+import math
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amc_venus_export._forging import drop, edit, flip, put, raw, sealed, text
 from amc_venus_export._header import seal
-from amc_venus_export.drafts import Draft, sample
+from amc_venus_export.drafts import Draft, sample, stored_sample
 
 __all__ = ["CASES", "Case", "main"]
 
@@ -28,78 +31,6 @@ class Case:
     code: str
     make: Callable[[], bytes]
     strict: bool = False
-
-
-def put(*path: Any, to: Any) -> Callable[[], bytes]:
-    """The sample with one field of its graph changed after the data was placed."""
-
-    def make() -> bytes:
-        draft = sample()
-        data = draft.place()
-        holder: Any = draft.root
-        for key in path[:-1]:
-            holder = holder[key]
-        holder[path[-1]] = to
-        return draft.pack(data=data)
-
-    return make
-
-
-def drop(*path: Any) -> Callable[[], bytes]:
-    """The sample without one field."""
-
-    def make() -> bytes:
-        draft = sample()
-        data = draft.place()
-        holder: Any = draft.root
-        for key in path[:-1]:
-            holder = holder[key]
-        del holder[path[-1]]
-        return draft.pack(data=data)
-
-    return make
-
-
-def edit(change: Callable[[Draft], object]) -> Callable[[], bytes]:
-    """The sample after a change, placed and packed again."""
-
-    def make() -> bytes:
-        draft = sample()
-        change(draft)
-        return draft.pack()
-
-    return make
-
-
-def text(change: Callable[[bytes], bytes]) -> Callable[[], bytes]:
-    """The sample with its graph changed as text; lengths and checksums are right."""
-
-    def make() -> bytes:
-        draft = sample()
-        data = draft.place()
-        return draft.pack(change(draft.graph()), data)
-
-    return make
-
-
-def raw(change: Callable[[bytes], bytes]) -> Callable[[], bytes]:
-    """The sample's bytes changed."""
-    return lambda: change(sample().pack())
-
-
-def sealed(at: int, value: bytes) -> Callable[[], bytes]:
-    """The sample with header bytes changed and the header's checksum right."""
-    return raw(lambda file: seal(file[:at] + value + file[at + len(value) : 64]) + file[64:])
-
-
-def flip(at: Callable[[bytes], int]) -> Callable[[], bytes]:
-    """The sample with one bit changed."""
-
-    def change(file: bytes) -> bytes:
-        i = at(file)
-        return file[:i] + bytes([file[i] ^ 1]) + file[i + 1 :]
-
-    return raw(change)
 
 
 def _u64(value: int) -> bytes:
@@ -178,6 +109,26 @@ def _tensor(shape: list[int], dtype: str, blob: bytes) -> Callable[[], bytes]:
         draft.blobs["stem/weight"] = blob
 
     return edit(change)
+
+
+def _form(name: str, form: Any, blob: bytes | None = None) -> Callable[[], bytes]:
+    """The sample whose weight is stored as int8, with another form, or other bytes, of one tensor."""
+
+    def make() -> bytes:
+        draft = stored_sample()
+        draft.forms[name] = form
+        if blob is not None:
+            draft.blobs[name] = blob
+        return draft.pack()
+
+    return make
+
+
+def _scaled(scale: float) -> Callable[[], bytes]:
+    return _form("stem/weight", _INT8, bytes(128) + struct.pack("<4f", 1.0, scale, 0.5, 0.5))
+
+
+_INT8 = {"scheme": "int8", "axis": 0}
 
 
 def _upsampled() -> bytes:
@@ -277,7 +228,9 @@ CASES: tuple[Case, ...] = (
     Case(50, "bytes after the last tensor", "DATA_UNCLAIMED", _resized(lambda data: data + bytes(4))),
     Case(51, "two tensors of one name", "TENSOR_DUP_NAME", put(*TABLE, 2, "name", to="stem/bias")),
     Case(52, "tensor nobody uses", "TENSOR_UNUSED", drop(*NODES, MASK, "tensors", "value")),
-    Case(53, "quantised storage, which 1.0 lacks", "SCHEMA_UNKNOWN", put("tensors", 0, "quant", to={"scale": "stem/bias"})),
+    Case(53, "int8 without scales", "TENSOR_NBYTES", _form("stem/weight", _INT8, bytes(108))),
+    Case(54, "a scale less than channels", "TENSOR_NBYTES", _form("stem/weight", _INT8, bytes(128 + 3 * 4))),
+    Case(55, "an integer stored as float16", "QUANT_DTYPE", _form("norm/num_batches_tracked", {"scheme": "float16"}, bytes(2))),
     # graph
     Case(56, "cycle", "CYCLE_OR_ORDER", put(*NODES, NORM, "inputs", to=["act@1"])),
     Case(57, "self-loop", "CYCLE_OR_ORDER", put(*NODES, ACT, "inputs", to=["act"])),
@@ -353,6 +306,24 @@ CASES: tuple[Case, ...] = (
     ),
     Case(114, "parameters that are a reference", "PARAM_FORM", put(*NODES, ACT, "params", to={"$value": 1})),
     Case(115, "crc32 above 32 bits", "SCHEMA_TYPE", put("tensors", 0, "crc32", to=2**32)),
+    Case(116, "an unknown form of storage", "QUANT_SCHEME", _form("stem/weight", {"scheme": "int4", "axis": 0})),
+    Case(117, "a form of storage that is no text", "QUANT_SCHEME", _form("stem/weight", {"scheme": ["int8"], "axis": 0})),
+    Case(118, "a form of storage that is no object", "SCHEMA_TYPE", _form("stem/weight", "int8")),
+    Case(119, "int8 without an axis", "SCHEMA_MISSING", _form("stem/weight", {"scheme": "int8"})),
+    Case(120, "float16 with an axis", "SCHEMA_UNKNOWN", _form("stem/bias", {"scheme": "float16", "axis": 0})),
+    Case(121, "an axis that is no integer", "SCHEMA_TYPE", _form("stem/weight", {"scheme": "int8", "axis": 0.0})),
+    Case(122, "an axis that the tensor lacks", "QUANT_AXIS", _form("stem/weight", {"scheme": "int8", "axis": 4})),
+    Case(123, "a negative axis", "QUANT_AXIS", _form("stem/weight", {"scheme": "int8", "axis": -1})),
+    Case(124, "a negative scale", "QUANT_SCALE", _scaled(-0.5)),
+    Case(125, "an infinite scale", "QUANT_SCALE", _scaled(math.inf)),
+    Case(126, "a scale that is no number", "QUANT_SCALE", _scaled(math.nan)),
+    Case(
+        127,
+        "bytes hidden before the scales",
+        "PADDING_NONZERO",
+        _form("stem/weight", _INT8, bytes(108) + b"#" + bytes(19) + struct.pack("<4f", 1.0, 1.0, 1.0, 1.0)),
+    ),
+    Case(128, "a float32 tensor's bytes called float16", "TENSOR_NBYTES", _form("norm/bias", {"scheme": "float16"})),
 )
 
 

@@ -22,6 +22,12 @@ class VnModelSettings(Settings):
     )
     model_id: int = Field(0, ge=0, lt=2**32, description="a number for the application's own use")
     metadata: dict[str, str] = Field(default_factory=dict, description="texts to keep in the file, by key")
+    storage: Literal["float32", "float16", "int8"] = Field(
+        "float32",
+        description="how float32 weights are kept: as they are; as float16 (half the bytes); as int8 with a scale per output "
+        "channel (a quarter); the network that is loaded computes in float32 with the rounded values",
+    )
+    fold_norms: bool = Field(False, description="make batch norms part of the layers in front of them, as for deployment")
     align: Literal[64, 4096] = Field(64, description="where the tensor data starts: 64 for cache lines, 4096 for memory pages")
 
 
