@@ -55,6 +55,10 @@ class Exporter(ABC):
         """Read a network back. Only exporters whose declaration says `loads=True`."""
         raise UnsupportedOpError(f"{type(self).__name__} writes files that it cannot read back: {path}")
 
+    def facts(self, path: Path) -> dict[str, Any]:
+        """What the file says beside its network, as plain data by name; `amc inspect` prints it."""
+        return {}
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:

@@ -159,11 +159,21 @@ def test_inspect(here: Path, amc_: Command) -> None:
     captured(here).save_to_vnmodel("net.vnmodel", model_id=7)
     code, out, err = amc_("inspect", "net.vnmodel")
     assert (code, err) == (0, "")
-    assert f"bytes       {(here / 'net.vnmodel').stat().st_size:,}" in out
-    assert "input       x: f32 N x 1 x 8 x 8" in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert f"bytes {(here / 'net.vnmodel').stat().st_size:,}" in lines
+    assert "input x: f32 N x 1 x 8 x 8" in lines and "model id 7" in lines
     assert ["vn.conv2d", "1", "15"] in [line.split() for line in out.splitlines()]
-    code, out, _ = amc_("inspect", "net.vnmodel", "--json")
+    code, out, _ = amc_("inspect", "net.vnmodel", "--draw", "net.svg", "--json")
     assert json.loads(out)["parameters"] == amc.profile(captured(here)).total_parameters
+    facts = json.loads(out)["facts"]
+    assert facts["format"] == ".vnmodel 1.0" and facts["model_base_size_hw"] == [8, 8]
+    assert facts["stored_bytes"]["f32"] == sum(one.nbytes for one in captured(here).parameters()) + sum(
+        one.nbytes for name, one in captured(here).named_buffers() if "running" in name
+    )
+    assert (here / "net.svg").read_text().startswith("<svg") and json.loads(out)["files"] == ["net.svg"]
+    captured(here).save_to_json("net.json")
+    code, out, _ = amc_("inspect", "net.json", "--json")
+    assert code == 0 and json.loads(out)["facts"] == {}
 
 
 def test_export_converts_between_forms(here: Path, amc_: Command) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
+Draw = Annotated[str | None, typer.Option("--draw", metavar="FILE", help="Draw the graph: .svg, .png or .html.")]
+
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands into the command line."""
@@ -38,7 +40,7 @@ def capture(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse operations without a handler.")] = False,
     output: Out = None,
-    draw: Annotated[str | None, typer.Option("--draw", metavar="FILE", help="Draw the graph: .svg, .png or .html.")] = None,
+    draw: Draw = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -103,21 +105,26 @@ def profile(
 
 
 def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pkl, .json or .vnmodel file.")], json: Json = False
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pkl, .json or .vnmodel file.")],
+    draw: Draw = None,
+    json: Json = False,
 ) -> None:
     """Show what a network file holds.
 
-    Inputs, outputs, operations and metadata.
+    Inputs, outputs, operations, metadata and what the format keeps beside the network.
 
     \b
-    amc inspect net.vnmodel
+    amc inspect net.vnmodel --draw net.html
     """
+    from amc_plugins.core.engine import file_facts
+
     loaded = open_network(file)
-    size = Path(file).stat().st_size
+    size, facts = Path(file).stat().st_size, file_facts(file)
+    drawn = [] if draw is None else [str(_drawn(loaded, draw))]
     if json:
-        render.document({"file": file, "bytes": size, **_summary(loaded)})
+        render.document({"file": file, "bytes": size, "facts": facts, **_summary(loaded), "files": drawn})
         return
-    _print_summary(file, loaded, size)
+    _print_summary(file, loaded, size, facts)
     render.text()
     operations = _operations(loaded)
     render.table(["operation", "version", "calls"], [[op, str(v), str(n)] for (op, v), n in operations], right=["calls"])
@@ -181,11 +188,14 @@ def _operations(network: ReconstructedNetwork) -> list[tuple[tuple[str, int], in
     return sorted(Counter((node.op, node.op_version) for node in network.graph.nodes).items())
 
 
-def _print_summary(name: str, network: ReconstructedNetwork, size: int | None = None) -> None:
+def _print_summary(
+    name: str, network: ReconstructedNetwork, size: int | None = None, facts: dict[str, Any] | None = None
+) -> None:
     found = _summary(network)
     pairs = [("network", name)]
     if size is not None:
         pairs.append(("bytes", f"{size:,}"))
+    pairs += [(key.replace("_", " "), _fact(value)) for key, value in (facts or {}).items()]
     pairs += [("input", f"{one['name']}: {one['dtype']} {_shape(one['shape'])}") for one in found["inputs"]]
     pairs += [
         ("outputs", ", ".join(found["outputs"])),
@@ -199,6 +209,14 @@ def _print_summary(name: str, network: ReconstructedNetwork, size: int | None = 
         render.text(
             f"opaque      {one['call']} at {one['source'] or 'an unknown line'} ({one['name']}): no handler, kept as it is"
         )
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_fact(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return " x ".join(map(_fact, value))
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _shape(shape: list[int | None]) -> str:

@@ -324,14 +324,22 @@ def load(path: str | os.PathLike[str]) -> ReconstructedNetwork:
         UnknownPluginError: no installed exporter reads that suffix.
         AmcError: the file is missing or not what its name says.
     """
-    path = Path(path)
+    return _reader(Path(path)).load(Path(path))
+
+
+def file_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file says beside its network. Raises as `load` does."""
+    return _reader(Path(path)).facts(Path(path))
+
+
+def _reader(path: Path) -> Exporter:
     readers = [spec for spec in registry().specs("exporters") if isinstance(spec, ExporterSpec) and spec.loads]
     for spec in readers:
         if path.suffix in spec.suffixes:
             if not path.is_file():
                 raise AmcError(f"there is no file `{path}`")
             exporter: Exporter = _method("exporters", spec.name, {})
-            return exporter.load(path)
+            return exporter
     suffixes = sorted(suffix for spec in readers for suffix in spec.suffixes)
     raise UnknownPluginError(
         f"no installed exporter reads `{path.suffix or path.name}` files; those installed read {', '.join(suffixes) or 'none'}",

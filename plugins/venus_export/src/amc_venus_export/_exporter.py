@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from amc_plugins.exporting import CheckFailed, Exporter, largest_difference, refuse_opaque, verify_reload
 from amc_plugins.graph import ReconstructedNetwork, describe, fold_norms, rebuild, tensors_of
 from amc_venus_export._encoding import chosen, rounded
+from amc_venus_export._header import HEADER_BYTES, VERSION, read_header
 from amc_venus_export._reader import open_vnmodel
 from amc_venus_export._writer import write_vnmodel
 
@@ -73,6 +75,24 @@ class VnModelExporter(Exporter):
     def load(self, path: Path) -> ReconstructedNetwork:
         """Rebuild the network. Raises `VnModelError` for anything that is not a sound file of ops installed here."""
         return open_vnmodel(path).network()
+
+    def facts(self, path: Path) -> dict[str, Any]:
+        """Version, numbers and sizes of the file, and how many bytes its tensors have in which form."""
+        model = open_vnmodel(path, generic=True)
+        with path.open("rb") as file:
+            header = read_header(file.read(HEADER_BYTES), path.stat().st_size, model.limits)
+        forms: Counter[str] = Counter()
+        for spec in model.document.tensors:
+            one = model.stored.get(spec.name)
+            tensor = model.tensors[spec.name]
+            forms[spec.dtype if one is None else one.storage.scheme] += tensor.nbytes if one is None else len(one.data)
+        return {
+            "format": f".vnmodel {VERSION[0]}.{header.minor}",
+            "model_id": model.model_id,
+            "model_base_size_hw": model.model_base_size_hw,
+            "data_aligned_to": model.align,
+            "stored_bytes": dict(forms),
+        }
 
     def _prepared(self, network: ReconstructedNetwork) -> ReconstructedNetwork:
         return fold_norms(network) if self.settings.fold_norms else network
