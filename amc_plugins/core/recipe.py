@@ -53,13 +53,17 @@ class NetworkSection(_Section):
     """What to compress."""
 
     source: str = Field(
-        description="`package.module:factory` or `file.py:factory` of a torch module, or a .json, .pkl or .vnmodel file"
+        description="`package.module:factory` or `file.py:factory` of a torch module, or a .json, .pkl or .vnmodel file",
+        examples=["model.py:network"],
     )
-    weights: str | None = Field(None, description="a state_dict saved by torch.save, loaded into the factory's module")
+    weights: str | None = Field(
+        None, description="a state_dict saved by torch.save, loaded into the factory's module", examples=["trained.pt"]
+    )
     input: Shape | InputText | list[Shape | InputText] | None = Field(
         None,
         description="the example input: its shape, batch included, as a list or as text, `1x16:i64:1000` for whole numbers "
         "below 1000, or the factory of a tensor; a list of these for several inputs",
+        examples=[[1, 3, 224, 224]],
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="keywords for the factory")
 
@@ -81,10 +85,12 @@ class NetworkSection(_Section):
 class DataSection(_Section):
     """Loaders, each made by a factory. Labels are needed to train and to measure accuracy only."""
 
-    train: Reference | None = Field(None, description="batches of (input, label), to retrain on")
-    validation: Reference | None = Field(None, description="chooses epochs and candidates; never the test set")
-    test: Reference | None = Field(None, description="reported, never used for a choice")
-    calibration: Reference | None = Field(None, description="default: the training data")
+    train: Reference | None = Field(None, description="batches of (input, label), to retrain on", examples=["data.py:train"])
+    validation: Reference | None = Field(
+        None, description="chooses epochs and candidates; never the test set", examples=["data.py:validation"]
+    )
+    test: Reference | None = Field(None, description="reported, never used for a choice", examples=["data.py:test"])
+    calibration: Reference | None = Field(None, description="default: the training data", examples=["data.py:calibration"])
     settings: dict[str, Any] = Field(default_factory=dict, description="keywords for every factory")
 
 
@@ -92,14 +98,16 @@ class CompressSection(_Section):
     """One compression: exactly one of `total`, `ratio` and `ratios`; or none, with the setting `accuracy_threshold`."""
 
     method: str = Field(description="a compressor plugin")
-    total: Share | None = Field(None, description="share of the network to remove, of what `budget` counts")
+    total: Share | None = Field(None, description="share of the network to remove, of what `budget` counts", examples=[0.5])
     budget: Literal["macs", "parameters", "activations", "latency"] = Field(
         "macs", description="what `total` counts; `activations`: peak memory of one sample, `latency`: measured here"
     )
     batch: Annotated[int, Field(ge=1)] = Field(1, description="samples of the forward pass that is timed")
-    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="while it is timed; default: torch's")
-    ratio: Share | None = Field(None, description="share of each layer's MACs to remove")
-    ratios: dict[str, Share] | None = Field(None, description="shares by layer name or glob")
+    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="while it is timed; default: torch's", examples=[1])
+    ratio: Share | None = Field(None, description="share of each layer's MACs to remove", examples=[0.5])
+    ratios: dict[str, Share] | None = Field(
+        None, description="shares by layer name or glob", examples=[{"layer1.*": 0.3, "layer2.*": 0.5}]
+    )
     allocation: Literal["curves", "uniform"] = Field(
         "curves", description="how a total is spent: by the layers' error curves, or the same ratio everywhere"
     )
@@ -148,7 +156,7 @@ class TrainSection(_Section):
 class FloorSection(_Section):
     """The accuracy that the result must have on the validation data; missing it ends the run with exit code 1."""
 
-    accuracy: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="the least accuracy, as a share")
+    accuracy: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="the least accuracy, as a share", examples=[0.9])
 
 
 class ExportSection(_Section):
@@ -163,7 +171,7 @@ class Recipe(_Section):
 
     title: str = Field("AMC run", description="the heading of the report")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of all randomness")
-    folder: str = Field(description="the run folder, relative to the recipe")
+    folder: str = Field(description="the run folder, relative to the recipe", examples=["runs/compressed"])
     rounds: Annotated[int, Field(ge=1)] = Field(
         1, description="how often to compress and retrain; every round removes its own share"
     )
