@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from amc_plugins.compression import Calibration
+from amc_plugins.core.engine import compress
 from amc_plugins.core.errors import SettingsError
 from amc_plugins.graph import capture
 
@@ -166,3 +167,17 @@ def test_the_network_gets_its_dtype_and_its_rank() -> None:
     assert caught.value.hint is not None and "batch" in caught.value.hint
     with pytest.raises(SettingsError, match="takes 1 input tensors"):
         list(Calibration([((IMAGES, IMAGES), 0)]).chunks(network))
+
+
+def test_inputs_of_another_shape_are_refused_in_words_where_the_network_does_not_run_on_them() -> None:
+    """Another image size is fine for a network without a fixed layer; another number of channels never is."""
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)).eval()
+    fixed = capture(head, torch.rand(2, 3, 8, 8))
+    for data, got in ((torch.rand(4, 3, 9, 9), r"\(N, 3, 9, 9\)"), (torch.rand(4, 1, 8, 8), r"\(N, 1, 8, 8\)")):
+        with pytest.raises(SettingsError, match=rf"inputs of shape {got}, .* captured with \(N, 3, 8, 8\)") as caught:
+            compress(fixed, "pruning", calibration=[data], total=0.3)
+        assert "capture the network with an example" in str(caught.value.hint)
+    free = capture(head[:2], torch.rand(2, 3, 8, 8))
+    chunks = list(Calibration([torch.rand(4, 3, 8, 8), torch.rand(4, 3, 12, 10)]).chunks(free))
+    assert [tuple(one[0].shape[2:]) for one in chunks] == [(8, 8), (12, 10)]

@@ -119,11 +119,13 @@ class Calibration:
         """The inputs as `network` takes them: on its device, floating inputs in its dtype, in the structure of its signature.
 
         Raises:
-            SettingsError: the number of inputs or their rank is not what the network was captured with.
+            SettingsError: the number of inputs or their rank is not what the network was captured with, or the network does
+                not run on inputs of their shape.
         """
         specs = network.graph.inputs
         reference = next((one for one in network.state_dict().values() if one.is_floating_point()), None)
         flat = len(network.graph.signature) != len(specs)
+        known = [tuple(spec.shape[1:]) for spec in specs]
         for inputs in self:
             if len(inputs) != len(specs):
                 raise SettingsError(
@@ -139,7 +141,28 @@ class Calibration:
                         hint="the first dimension of every tensor is the batch" if given.dim() == len(spec.shape) - 1 else None,
                     )
             moved = [_moved(given, reference) for given in inputs]
-            yield tuple(_structured(network, moved)) if flat else tuple(moved)
+            made = tuple(_structured(network, moved)) if flat else tuple(moved)
+            shapes = [tuple(given.shape[1:]) for given in inputs]
+            if shapes != known:
+                _check_runs(network, made, inputs)
+                known = shapes
+            yield made
+
+
+def _check_runs(network: ReconstructedNetwork, made: tuple[Any, ...], inputs: _Group) -> None:
+    """Refuse inputs of another shape than the example's, unless the network runs on them: many do, by design."""
+    from amc_plugins.core.shapes import run_shapes
+
+    try:
+        run_shapes(network, *made)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        got = " and ".join(_shown((None, *one.shape[1:])) for one in inputs)
+        expected = " and ".join(_shown(spec.shape) for spec in network.graph.inputs)
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"the data gives inputs of shape {got}, the network was captured with {expected} and does not run on them: {reason}",
+            hint="bring the data to that shape, or capture the network with an example that has the shape of the data",
+        ) from error
 
 
 def _shown(shape: Iterable[int | None]) -> str:
