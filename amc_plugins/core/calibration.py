@@ -151,16 +151,18 @@ class Calibration:
 
 def _check_runs(network: ReconstructedNetwork, made: tuple[Any, ...], inputs: _Group) -> None:
     """Refuse inputs of another shape than the example's, unless the network runs on them: many do, by design."""
-    from amc_plugins.core.shapes import run_shapes
+    from amc_plugins.core.stepping import evaluating
 
     try:
-        run_shapes(network, *made)
+        with torch.no_grad(), evaluating(network):
+            network(*made)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         got = " and ".join(_shown((None, *one.shape[1:])) for one in inputs)
         expected = " and ".join(_shown(spec.shape) for spec in network.graph.inputs)
         reason = " ".join(str(error).split())
         raise SettingsError(
-            f"the data gives inputs of shape {got}, the network was captured with {expected} and does not run on them: {reason}",
+            f"the data gives inputs of shape {got}, the network was captured with {expected} and does not run on them: "
+            f"{reason}",
             hint="bring the data to that shape, or capture the network with an example that has the shape of the data",
         ) from error
 
