@@ -1,13 +1,12 @@
 """Run the zoo: every model in processes of its own, resumable, and the table of what came out.
 
     make zoo                                     # the environment, then everything that has not been measured yet
-    python -m benchmarks.zoo --only 'swin' --again all
+    python -m benchmarks.zoo --only 'swin' --parts amc files --again all
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -15,31 +14,21 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.zoo.models import names
+from benchmarks.zoo.parts import PARTS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("AMC_BENCHMARKS_CACHE", ROOT / "benchmarks" / ".cache")) / "zoo"
-PARTS = ("amc",)
-LIMITS = {"amc": 600}
-"""CPU seconds per part."""
-GIGABYTES = 10.0
 
 
 def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "torchvision", "timm", "torch-pruning")}
-
-
-def code() -> str:
-    """A fingerprint of what is measured."""
-    found = hashlib.sha256()
-    for path in sorted([*(ROOT / "amc_plugins").rglob("*.py"), *(ROOT / "plugins").rglob("src/**/*.py")]):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:12]
 
 
 def path_of(name: str) -> Path:
@@ -66,30 +55,61 @@ def wanted(record: dict[str, Any], part: str, again: str, fingerprint: str) -> b
     return again == "failed" and any(stage["state"] not in ("passed", "refused") for stage in known["stages"].values())
 
 
-def measure(name: str, part: str, options: argparse.Namespace, fingerprint: str) -> str:
-    """Run one part of one model; its outcome goes into the model's record. Returns a line for the terminal."""
-    output = path_of(name).with_suffix(f".{part}.stages")
-    output.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "benchmarks.zoo.child", name, part, str(output), str(options.seconds or LIMITS[part])]
+def measure(name: str, parts: Sequence[str], options: argparse.Namespace, fingerprints: dict[str, str]) -> str:
+    """Run parts of one model; what came out goes into the model's record. Returns a line for the terminal.
+
+    They share a process, where the model is built and captured once. If a part ends the process, the rest get another.
+    """
+    record = record_of(name, versions())
+    left = list(parts)
+    while left:
+        for part, stages in attempt(name, left, options).items():
+            record["parts"][part] = {"code": fingerprints[part], "stages": stages}
+            left.remove(part)
+        partial = path_of(name).with_suffix(".partial")
+        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        partial.replace(path_of(name))
+    found = {stage: one for part in parts for stage, one in record["parts"][part]["stages"].items()}
+    bad = [f"{stage} {one['state']}: {one['why']}" for stage, one in found.items() if one["state"] != "passed"]
+    return f"{name} {' '.join(parts)}: {'; '.join(bad) or 'passed'}"
+
+
+def attempt(name: str, parts: list[str], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """One process for all of the parts: the stages of those that it came to, at least of the first."""
+    seconds = {part: options.seconds or PARTS[part].seconds for part in parts}
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        output = Path(folder) / "stages.json"
+        command = [sys.executable, "-m", "benchmarks.zoo.child", name, str(output)]
+        try:
+            status, errors = process(
+                [*shlex.split(options.under), *command, *(f"{part}={limit}" for part, limit in seconds.items())],
+                {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder},
+                4 * sum(seconds.values()),
+            )
+        except subprocess.TimeoutExpired as error:
+            status, errors = -signal.SIGKILL, str(error)
+        found: dict[str, dict[str, Any]] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+    found = found or {parts[0]: {"start": {"state": "running"}}}
+    for part, stages in found.items():
+        for stage in stages.values():
+            if stage["state"] == "running":
+                stage.update(state="failed", why=ended(status, errors, seconds[part]))
+    return found
+
+
+def process(command: list[str], environment: dict[str, str], seconds: int) -> tuple[int, str]:
+    """Run it: its exit status and what it wrote to standard error."""
     run = subprocess.run(
-        [*shlex.split(options.under), *command, str(options.gigabytes)],
+        command,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        timeout=seconds,
     )
-    stages = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"start": {"state": "running"}}
-    output.unlink(missing_ok=True)
-    for stage in stages.values():
-        if stage["state"] == "running":
-            stage.update(state="failed", why=ended(run.returncode, run.stderr, options.seconds or LIMITS[part]))
-    record = record_of(name, versions())
-    record["parts"][part] = {"code": fingerprint, "stages": stages}
-    path_of(name).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    bad = [f"{stage} {found['state']}: {found['why']}" for stage, found in stages.items() if found["state"] != "passed"]
-    return f"{name} {part}: {'; '.join(bad) or 'passed'}"
+    return run.returncode, run.stderr
 
 
 def ended(status: int, errors: str, seconds: int) -> str:
@@ -97,29 +117,28 @@ def ended(status: int, errors: str, seconds: int) -> str:
     if status in (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU, 128 + signal.SIGKILL):
         return f"killed at the limit of {seconds} CPU seconds or for memory"
     lines = errors.strip().splitlines()
-    return f"the process ended with status {status}: {lines[-1] if lines else 'no message'}"
+    return f"the process ended with status {status}: {lines[-1][:300] if lines else 'no message'}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="PATTERN", help="models whose name the regular expression finds")
-    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--again", choices=("no", "failed", "stale", "all"), default="no", help="what to measure once more")
     parser.add_argument("--seconds", type=int, default=0, help="CPU seconds per model and part; by default of the part")
-    parser.add_argument("--gigabytes", type=float, default=GIGABYTES, help="memory per process")
     parser.add_argument("--under", default="", metavar="COMMAND", help="runs each process: `nice -n 19`, `flock FILE`")
     options = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
-    fingerprint, libraries = code(), versions()
-    work = [
-        (name, part)
-        for part in options.parts
-        for name in names()
-        if re.search(options.only, name) and wanted(record_of(name, libraries), part, options.again, fingerprint)
-    ]
+    fingerprints, libraries = {part: one.fingerprint() for part, one in PARTS.items()}, versions()
+    work: list[tuple[str, list[str]]] = []
+    for name in names():
+        if re.search(options.only, name):
+            record = record_of(name, libraries)
+            parts = [one for one in PARTS if one in options.parts and wanted(record, one, options.again, fingerprints[one])]
+            work += [(name, parts)] if parts else []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for count, line in enumerate(pool.map(lambda one: measure(*one, options, fingerprint), work), 1):
+        for count, line in enumerate(pool.map(lambda one: measure(*one, options, fingerprints), work), 1):
             print(f"{count}/{len(work)} {line}", flush=True)
     return 0
 

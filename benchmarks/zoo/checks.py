@@ -1,109 +1,50 @@
-"""What is asked of one model, stage by stage. Each stage returns what goes into the model's record, or raises."""
+"""Capture, channel groups and removal of one model, stage by stage. Each stage returns what goes into the model's record, or
+raises.
+"""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-import amc_plugins as amc
+from amc_plugins import AmcError
 from amc_plugins.compression import ShrinkCost
 from amc_plugins.document import Document
 from amc_plugins.graph import ChannelMap, ReconstructedNetwork, channel_map, describe, profile, rebuild, tensors_of
 from amc_plugins.testing import assert_masked_equals_shrunk, masked_outputs, random_removal
-from benchmarks.zoo.models import Entry, finish, seeded
+from benchmarks.zoo.subject import (
+    LARGE,
+    Record,
+    Refused,
+    Stage,
+    Subject,
+    assert_close,
+    assert_equal,
+    last_line,
+    outputs,
+    timed,
+)
 
-__all__ = ["STAGES", "Refused", "Subject"]
+__all__ = ["STAGES"]
 
-Record = dict[str, Any]
-
-LARGE = 100_000_000
-"""Parameters above which removal is compared in float32."""
 BUDGET = 0.5
 SEED = 1
 
 
-class Refused(Exception):  # noqa: N818 - an answer of the model, not an error
-    """The model itself does not allow what was asked; the message says why."""
-
-
-class Subject:
-    """One model and what the stages made of it so far."""
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self._made: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["_made"][name]
-        except KeyError:
-            raise LookupError(f"needs `{name}`, which an earlier stage did not give") from None
-
-    def give(self, **made: Any) -> None:
-        self._made.update(made)
-
-    def drop(self, *names: str) -> None:
-        """Forget what later stages do not need: memory is short."""
-        for name in names:
-            self._made.pop(name, None)
-
-
-def tensors_in(tree: Any) -> Iterator[Tensor]:
-    """The tensors of nested outputs, in order."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from tensors_in(item)
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            yield from tensors_in(item)
-
-
-def outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    with torch.no_grad():
-        return list(tensors_in(network(*inputs)))
-
-
-def assert_equal(expected: list[Tensor], given: list[Tensor], what: str) -> None:
-    assert len(expected) == len(given) > 0, f"{what}: {len(given)} outputs instead of {len(expected)}"
-    for index, (a, b) in enumerate(zip(expected, given, strict=True)):
-        assert torch.equal(a, b), f"{what}: output {index} differs by {float((a - b).abs().max()):.1e}"
-
-
-def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """What it gives, and its CPU seconds."""
-    start = time.process_time()
-    result = action()
-    return result, time.process_time() - start
-
-
-# --- stages ---
-
-
 def build(subject: Subject) -> Record:
     """The model with random weights; its outputs are finite and depend on its input."""
-    with seeded():
-        model = finish(subject.entry.make())
-    given = outputs(model, subject.entry.batch(2))
+    given = outputs(subject.model, subject.entry.batch(2))
     assert all(bool(one.isfinite().all()) for one in given), "the model's outputs are not finite"
     assert any(not torch.equal(one[0], one[1]) for one in given), "the model's outputs do not depend on its inputs"
-    parameters = sum(one.numel() for one in model.parameters())
-    subject.give(model=model, parameters=parameters)
-    return {"parameters": parameters}
+    return {"parameters": subject.parameters}
 
 
 def capture(subject: Subject) -> Record:
     """Recorded from one sample; equal bits on one and on two other samples, and so is the network rebuilt from its document."""
     model, entry = subject.model, subject.entry
-    network, seconds = timed(lambda: amc.capture(model, *entry.batch(1)))
+    network, seconds = timed(lambda: subject.network)
     opaque = [text for key, text in network.graph.metadata.items() if key.startswith("opaque:")]
-    subject.give(network=network)
     again: ReconstructedNetwork | None = None
     if not opaque:
         again = rebuild(Document.from_json(describe(network).to_json()), tensors_of(network))
@@ -124,30 +65,30 @@ def capture(subject: Subject) -> Record:
 
 def another_size(subject: Subject) -> Record:
     """Equal bits on another image size, where the original runs it."""
-    inputs = subject.entry.batch(1, subject.entry.other)
+    network, inputs = subject.network, subject.entry.batch(1, subject.entry.other)
     try:
         expected = outputs(subject.model, inputs)
     except Exception as error:
         raise Refused(f"the model itself refuses it: {last_line(error)}") from error
-    assert_equal(expected, outputs(subject.network, inputs), f"size {subject.entry.other}")
+    try:
+        given = outputs(network, inputs)
+    except AmcError as error:
+        raise Refused(last_line(error)) from error
+    assert_equal(expected, given, f"size {subject.entry.other}")
     return {"size": subject.entry.other}
 
 
 def groups(subject: Subject) -> Record:
-    """Channel groups: how many, what is pinned, and the time beside an eager forward at the authors' image size."""
-    subject.drop("model")
-    network: ReconstructedNetwork = subject.network
+    """Channel groups: how many, what is pinned, and the time of finding them."""
+    network = subject.network
+    if subject.parameters > LARGE:
+        subject.drop("model")
     channel_map(network)  # torch imports what it needs for the meta device on first use
-    channels, seconds = timed(lambda: channel_map(network))
-    subject.give(channels=channels)
-    pinned: Counter[str] = Counter()
-    for group in channels.groups:
-        for why in group.pinned:
-            pinned[why] += len(group)
+    channels, seconds = timed(lambda: subject.channels)
     return {
         "groups": len(channels.groups),
         "free": sum(not group.pinned for group in channels.groups),
-        "pinned": dict(pinned.most_common(8)),
+        "pinned": dict(pinned(channels).most_common(8)),
         "map_seconds": seconds,
     }
 
@@ -161,16 +102,12 @@ def prune(subject: Subject) -> Record:
     inputs = subject.entry.batch(2)
     if large:
         smaller = channels.shrink(removed)
-        expected, given = masked_outputs(channels, removed, inputs), outputs(smaller, inputs)
-        assert len(expected) == len(given) > 0
-        for index, (a, b) in enumerate(zip(expected, given, strict=True)):
-            difference = float((a - b).abs().max() / a.abs().max().clamp_min(1.0))
-            assert difference < 1e-3, f"output {index}: masked and shrunk differ by {difference:.1e} in float32"
+        assert_close(masked_outputs(channels, removed, inputs), outputs(smaller, inputs), 1e-3, "masked and shrunk")
     else:
         smaller = assert_masked_equals_shrunk(network, *inputs, removed=removed).float()
     found = profile(smaller).total_macs
     assert found == macs, f"{found} MACs where {macs} were promised"
-    subject.give(smaller=smaller)
+    subject.drop("channels")
     return {
         "share": share,
         "left": macs / whole,
@@ -195,11 +132,7 @@ def uniform_share(channels: ChannelMap) -> tuple[float, int, int]:
 
     whole = cost.macs({})
     if macs(1.0) > BUDGET * whole:
-        pinned: Counter[str] = Counter()
-        for group in channels.groups:
-            for why in group.pinned:
-                pinned[why] += len(group)
-        reasons = "; ".join(f"{count} channels: {why}" for why, count in pinned.most_common(3))
+        reasons = "; ".join(f"{count} channels: {why}" for why, count in pinned(channels).most_common(3))
         raise Refused(f"only {1 - macs(1.0) / whole:.0%} of the MACs can be removed ({reasons})")
     low, high, found = 0.0, 1.0, macs(1.0)
     share = 0.29  # a network of convolutions keeps (1 - share)^2
@@ -210,13 +143,16 @@ def uniform_share(channels: ChannelMap) -> tuple[float, int, int]:
     return high, macs(high), whole
 
 
-def last_line(error: BaseException) -> str:
-    """Type and first line of an error."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"[:400]
+def pinned(channels: ChannelMap) -> Counter[str]:
+    """Channels that cannot be removed, by reason."""
+    found: Counter[str] = Counter()
+    for group in channels.groups:
+        for why in group.pinned:
+            found[why] += len(group)
+    return found
 
 
-STAGES: dict[str, Callable[[Subject], Record]] = {
+STAGES: dict[str, Stage] = {
     "build": build,
     "capture": capture,
     "another_size": another_size,

@@ -1,20 +1,21 @@
-"""One part of the checks of one model, in a process of its own with a time and a memory limit.
+"""Parts of the checks of one model, in a process of its own with limits of time and memory.
 
-    python -m benchmarks.zoo.child MODEL PART RECORD
+    python -m benchmarks.zoo.child MODEL RECORD PART=SECONDS...
 
-The record is written after each stage, so that a killed process leaves what it did and where it was.
+The record is written before and after each stage, so that a killed process leaves what it did and where it was.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,59 +23,61 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
-from benchmarks.zoo import checks
 from benchmarks.zoo.models import entry
+from benchmarks.zoo.parts import PARTS
+from benchmarks.zoo.subject import Missing, Refused, Stage, Subject, last_line
 
-__all__ = ["PARTS", "run"]
-
-PARTS: dict[str, dict[str, Callable[[checks.Subject], checks.Record]]] = {"amc": checks.STAGES}
+__all__ = ["run"]
 
 
 def main() -> int:
-    name, part, record = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    seconds, gigabytes = int(sys.argv[4]), float(sys.argv[5])
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 2**30),) * 2)
+    name, record = sys.argv[1], Path(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)  # a fused attention that rounds differently; capture leaves it aside too
     logging.disable(logging.WARNING)
-    run(checks.Subject(entry(name)), PARTS[part], record)
+    warnings.simplefilter("ignore")
+    subject = Subject(entry(name))
+    found: dict[str, Any] = {}
+    for limit in sys.argv[3:]:
+        part, _, seconds = limit.partition("=")
+        allow(int(seconds), PARTS[part].gigabytes)
+        found[part] = {}
+        run(subject, PARTS[part].stages(), found[part], lambda: write(record, found))
     return 0
 
 
-def run(subject: checks.Subject, stages: dict[str, Callable[[checks.Subject], checks.Record]], record: Path) -> None:
+def allow(seconds: int, gigabytes: float) -> None:
+    """So many more CPU seconds, after which the process is killed, and so much memory, above which allocations fail."""
+    used = math.ceil(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 2**30), resource.RLIM_INFINITY))
+
+
+def run(subject: Subject, stages: dict[str, Stage], found: dict[str, Any], keep: Any) -> None:
     """The stages in their order. A stage that needs what an earlier one failed to give is left out."""
-    found: dict[str, Any] = {}
     for stage, action in stages.items():
         found[stage] = {"state": "running"}
-        write(record, found)
+        keep()
         wall, start = time.monotonic(), time.process_time()
         found[stage] = outcome(subject, action)
         found[stage]["seconds"] = round(time.process_time() - start, 3)
         found[stage]["wall_seconds"] = round(time.monotonic() - wall, 3)
-        write(record, found)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found["process"] = {"state": "passed", "peak_mebibytes": peak // 1024}
-    write(record, found)
+        found[stage]["peak_mebibytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        keep()
 
 
-def outcome(subject: checks.Subject, action: Callable[[checks.Subject], checks.Record]) -> dict[str, Any]:
+def outcome(subject: Subject, action: Stage) -> dict[str, Any]:
     try:
         return {"state": "passed", **action(subject)}
-    except LookupError as error:
-        if type(error) is not LookupError:
-            return failed(error)
+    except Missing as error:
         return {"state": "left out", "why": str(error)}
-    except checks.Refused as error:
+    except Refused as error:
         return {"state": "refused", "why": str(error)}
     except Exception as error:  # noqa: BLE001 - any failure is the result
-        return failed(error)
-
-
-def failed(error: BaseException) -> dict[str, Any]:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = "/".join(Path(frame.filename).parts[-3:])
-    return {"state": "failed", "why": checks.last_line(error), "where": f"{where}:{frame.lineno}"}
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = "/".join(Path(frame.filename).parts[-3:])
+        return {"state": "failed", "why": last_line(error), "where": f"{where}:{frame.lineno}"}
 
 
 def write(path: Path, found: dict[str, Any]) -> None:
