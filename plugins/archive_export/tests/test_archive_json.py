@@ -14,8 +14,9 @@ from amc_archive_export._json import read_json, write_json
 from amc_archive_export._pretty import pretty
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+import amc_plugins as amc
 from amc_plugins.document import DocumentError, Ref, StrictJsonError, parse_strict
 
 
@@ -189,6 +190,16 @@ def test_large_files_and_other_paths_are_refused(make: Any, tmp_path: Path, monk
     monkeypatch.setattr(_json, "MAX_FILE_BYTES", 100)
     with pytest.raises(DocumentError, match="at most 100"):
         read_json(tmp_path / "a.json")
+
+
+def test_what_would_not_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = amc.capture(nn.Linear(30, 10), torch.zeros(1, 30))
+    size = 4 * (1200 // 3) + 4 * ((40 + 2) // 3)
+    monkeypatch.setattr(_json, "MAX_FILE_BYTES", size - 1)
+    with pytest.raises(DocumentError, match=f"take {size} bytes of a .json file, at most {size - 1} are read"):
+        amc.export(network, "json", tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
+    amc.export(network, "json", tmp_path / "a.json", verify=False, tensors="none")
 
 
 def test_big_endian_machines_are_refused(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,20 @@ class JsonExporter(Exporter):
     """`.json`: `{"format", "version", "document": {...}, "tensors": "base64" | "none", "data": {name: base64}}`."""
 
     def export(self, network: ReconstructedNetwork, path: Path) -> None:
-        """Write the file. Raises `UnsupportedOpError` for opaque nodes."""
+        """Write the file.
+
+        Raises:
+            UnsupportedOpError: the network has opaque nodes.
+            DocumentError: its tensors make a file that would not be read.
+        """
         refuse_opaque(network, ".json")
         tensors = tensors_of(network) if self.settings.tensors == "base64" else None
+        size = sum(_encoded(tensor.nbytes) for tensor in (tensors or {}).values())
+        if size > MAX_FILE_BYTES:
+            raise DocumentError(
+                f"the tensors of this network take {size} bytes of a .json file, at most {MAX_FILE_BYTES} are read",
+                hint="write a .pkl, or the graph alone with tensors='none'",
+            )
         write_json(path, describe(network), tensors, indent=self.settings.indent)
 
     def verify(self, path: Path, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
@@ -110,6 +121,11 @@ def read_json(path: Path) -> tuple[Document, dict[str, Tensor] | None]:
     return document, tensors
 
 
+def _encoded(size: int) -> int:
+    """Characters of the base64 of so many bytes."""
+    return 4 * ((size + 2) // 3)
+
+
 def _encode(tensor: Tensor) -> str:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     _little_endian()
@@ -120,7 +136,7 @@ def _decode(name: str, text: object, dtype: str, shape: list[int]) -> Tensor:
     if math.prod(size or 1 for size in shape) >= 2**60:  # strides of an empty tensor overflow too
         raise DocumentError(f"the shape {tuple(shape)} of tensor `{name}` is too large")
     expected = math.prod(shape) * DTYPES[dtype].itemsize
-    if not isinstance(text, str) or len(text) != 4 * ((expected + 2) // 3):
+    if not isinstance(text, str) or len(text) != _encoded(expected):
         raise DocumentError(f"the data of tensor `{name}` is not the base64 of {expected} bytes, as {dtype} {shape} needs")
     _little_endian()
     try:
