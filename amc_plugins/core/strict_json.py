@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from amc_plugins.core.errors import DocumentError
@@ -14,6 +15,11 @@ __all__ = ["StrictJsonError", "parse_strict"]
 # Possessive: an unterminated string is consumed to the end once instead of being tried again from each of its quotes.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+# Without these no integer leaves 64 bits and no float is infinite, and the parser's own conversions, which are faster, serve.
+_LONG_INTEGER = b"0" * 19
+_LARGE_FLOATS = (b"e000", b"e+000", b"0" * 300)
 _I64 = range(-(2**63), 2**63)
 
 
@@ -49,8 +55,11 @@ def parse_strict(data: bytes, *, max_depth: int = 16, max_items: int = 4_000_000
     # Each value but the first follows a comma or an opening bracket, so these bound what json.loads can build.
     if data.count(b",") + data.count(b"[") + data.count(b"{") > max_items:
         raise StrictJsonError("JSON_TOO_MANY", f"more than {max_items} items")
+    digits = data.translate(_ZEROS)
+    to_int = _integer if _LONG_INTEGER in digits else None
+    to_float = _number if any(one in digits for one in _LARGE_FLOATS) else None
     try:
-        parsed = json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant)
+        parsed = json.loads(text, object_pairs_hook=_object, parse_int=to_int, parse_float=to_float, parse_constant=_constant)
     except StrictJsonError:
         raise
     except ValueError as error:
@@ -64,14 +73,9 @@ def parse_strict(data: bytes, *, max_depth: int = 16, max_items: int = 4_000_000
 
 def _check_depth(data: bytes, max_depth: int) -> None:
     """json.loads recurses; the nesting is counted before it may."""
-    depth = 0
-    for bracket in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
-        if bracket in b"[{":
-            depth += 1
-            if depth > max_depth:
-                raise StrictJsonError("JSON_DEPTH", f"it is nested deeper than {max_depth}")
-        else:
-            depth -= 1
+    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > max_depth:
+        raise StrictJsonError("JSON_DEPTH", f"it is nested deeper than {max_depth}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from amc_venus_export._errors import VnModelError
 
-__all__ = ["DTYPES", "bytes_of", "check_byte_order", "tensor_in"]
+__all__ = ["DTYPES", "TensorViews", "bytes_of", "check_byte_order", "tensor_in"]
 
 DTYPES: dict[str, torch.dtype] = {
     "f32": torch.float32,
@@ -40,6 +41,25 @@ def tensor_in(buffer: Any, offset: int, dtype: str, shape: list[int]) -> Tensor:
     if not count:
         return torch.empty(shape, dtype=DTYPES[dtype])
     return torch.frombuffer(buffer, dtype=DTYPES[dtype], count=count, offset=offset).reshape(shape)
+
+
+class TensorViews(Mapping[str, Tensor]):
+    """Tensors over a buffer by name, each made when it is first asked for and kept."""
+
+    def __init__(self, buffer: Any, places: dict[str, tuple[int, str, list[int]]], made: dict[str, Tensor]) -> None:
+        """`places`: offset, dtype and shape; `made`: tensors that are there already. Their names are in `places` too."""
+        self._buffer, self._places, self._made = buffer, places, made
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._made:
+            self._made[name] = tensor_in(self._buffer, *self._places[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def check_byte_order() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amc_plugins.document import Document, DocumentError, StrictJsonError, parse_strict
-from amc_venus_export._bytes import check_byte_order, tensor_in
+from amc_venus_export._bytes import TensorViews, check_byte_order
 from amc_venus_export._encoding import check_scales, decode
 from amc_venus_export._errors import VnModelError
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, VERSION, Header, read_header, round_up
@@ -118,10 +118,11 @@ def parse_graph(graph: bytes, data_bytes: int, limits: Limits, *, newer: bool = 
         raise VnModelError("SCHEMA_TYPE", str(error), "document") from error
 
 
-def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> tuple[dict[str, Tensor], dict[str, Stored]]:
+def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> tuple[TensorViews, dict[str, Stored]]:
     """Views of the buffer by name, and what is stored in another form, whose tensors are copies."""
     view = memoryview(buffer)
-    tensors: dict[str, Tensor] = {}
+    places: dict[str, tuple[int, str, list[int]]] = {}
+    decoded: dict[str, Tensor] = {}
     stored: dict[str, Stored] = {}
     end = 0
     for i, (place, spec) in enumerate(zip(root.placements, root.document["tensors"], strict=True)):
@@ -134,11 +135,10 @@ def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> tuple[dic
         # Another byte in a bool tensor is undefined behaviour in whatever computes with it.
         if spec["dtype"] == "bool" and bytes(data).translate(None, b"\0\1"):
             raise VnModelError("BOOL_VALUE", f"the bool tensor `{place.name}` holds bytes other than 0 and 1", f"tensors[{i}]")
-        if place.storage is None:
-            tensors[place.name] = tensor_in(buffer, start, spec["dtype"], spec["shape"])
-        else:
+        places[place.name] = start, spec["dtype"], spec["shape"]
+        if place.storage is not None:
             one = stored[place.name] = Stored(place.storage, tuple(spec["shape"]), data)
             check_scales(one, place.name, f"tensors[{i}]")
-            tensors[place.name] = decode(one)
+            decoded[place.name] = decode(one)
         end = place.offset + place.nbytes
-    return tensors, stored
+    return TensorViews(buffer, places, decoded), stored

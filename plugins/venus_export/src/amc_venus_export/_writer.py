@@ -6,6 +6,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticSerializationError
@@ -71,9 +72,11 @@ def vnmodel_parts(
     views = _views(document, tensors, stored or {})
     placements: list[dict[str, object]] = []
     end = 0
-    for name, view in views.items():
+    with ThreadPoolExecutor() as threads:  # zlib lets other threads run while it works on a buffer
+        sums = threads.map(zlib.crc32, views.values())
+    for (name, view), crc in zip(views.items(), sums, strict=True):
         offset = round_up(end, ALIGNMENT)
-        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": zlib.crc32(view)}
+        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": crc}
         placements.append({**placement, "quant": forms[name].plain()} if name in forms else placement)
         end = offset + view.nbytes
     graph = _graph(document, placements, model_id, model_base_size_hw)
