@@ -43,6 +43,7 @@ __all__ = [
     "UnsupportedOpError",
     "Value",
     "assign_tensors",
+    "broadcast_shape",
     "plain",
     "with_flags_of",
 ]
@@ -217,10 +218,12 @@ class ChannelIds(ABC):
 
     def varies(self, ids: Tensor, axis: int) -> bool:
         """Whether channels differ along `axis`. Axes on which the id tensor is a broadcast view are not looked at."""
+        if ids.shape[axis] == 1 or ids.stride(axis) == 0:
+            return False
         for other in range(ids.dim()):
             if ids.stride(other) == 0 and ids.shape[other] > 1:
                 ids = ids.narrow(other, 0, 1)
-        return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
+        return bool((ids != ids.narrow(axis, 0, 1)).any())
 
     def mixed(self, ids: Tensor, axes: Sequence[int], why: str) -> Tensor:
         """The ids with `axes` cut to size 1, for an op that mixes entries along them: channels that differ there are pinned."""
@@ -358,6 +361,14 @@ class ElementwiseHandler(LayerHandler):
 
     def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape]:
         return [tuple(inputs[0])]
+
+
+def broadcast_shape(*shapes: Shape) -> Shape | None:
+    """The shape that tensors of these shapes are broadcast to; None if they do not fit each other. For shape rules."""
+    rank = max(map(len, shapes))
+    laid = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    sizes = [set(column) - {1} for column in zip(*laid, strict=True)]
+    return None if any(len(found) > 1 for found in sizes) else tuple(found.pop() if found else 1 for found in sizes)
 
 
 def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

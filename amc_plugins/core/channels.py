@@ -9,23 +9,23 @@ is merged with another (a flatten), once per such op.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from amc_plugins.core.describe import typed_params
 from amc_plugins.core.document import Node, tree_leaves
 from amc_plugins.core.errors import GraphError
+from amc_plugins.core.incidence import Incidence
 from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import shapes
-from amc_plugins.handlers import ChannelIds, Shape
+from amc_plugins.handlers import ChannelIds, Shape, broadcast_shape
 
 BATCH = 2
 """Channel maps are made for two samples where the batch is open: a batch of one hides behind `squeeze` and broadcasting."""
@@ -173,7 +173,10 @@ class _Ids(ChannelIds):
         return vector
 
     def tie(self, *ids: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(*(one.shape for one in ids))
+        shape = broadcast_shape(*(one.shape for one in ids))
+        if shape is None:
+            sizes = " and ".join(str(tuple(one.shape)) for one in ids)
+            raise GraphError(f"`{self.node.op}` tied ids of the shapes {sizes}, which do not broadcast")
         laid = [compact(one.expand(shape)) for one in ids]
         partners = []
         for one, given in zip(laid, ids, strict=True):
@@ -314,21 +317,21 @@ def _resolved(
         laid = compact(one)
         key = laid.data_ptr(), laid.shape, laid.stride()
         compacted[name] = same[key] if key in same else same.setdefault(key, classes[laid])
-    table = _Incidence(len(classes))
+    table = Incidence(len(classes))
     for layer, vector in outputs.items():
-        table.add(("out", layer), vector)
+        table.add("out", layer, vector)
     for layer, vector in inputs.items():
-        table.add(("in", layer), vector)
+        table.add("in", layer, vector)
     pins: dict[str, list[Tensor]] = defaultdict(list)
     for vector, why in ids.pins:
         pins[why].append(vector)
     pinned = np.zeros(len(classes), dtype=bool)
     for why, vectors in pins.items():
         rows = classes[torch.cat(vectors)].unique()
-        table.add(("pin", why), rows)
+        table.add("pin", why, rows)
         pinned[rows.numpy()] = True
     for vector in same.values():
-        table.add(("held", ""), vector, counted=True)
+        table.hold(vector)
     made = torch.cat(list(outputs.values())).unique().numpy() if outputs else np.zeros(0, dtype=np.int64)
     groups: list[ChannelGroup] = []
     names: dict[str, int] = defaultdict(int)
@@ -345,50 +348,6 @@ def _resolved(
         reasons = tuple(why for role, why in roles if role == "pin")
         groups.append(ChannelGroup(name, group_ids, tuple(producers), consumers, followers, reasons))
     return ChannelMap(network, groups, inputs, outputs, compacted, found, index)
-
-
-class _Incidence:
-    """Which channels are where: a sparse matrix of channels by places, whose equal rows are the groups."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._places: list[tuple[str, str]] = []
-        self._entries: list[tuple[Tensor, Tensor]] = []
-        self._seen: set[bytes] = set()
-
-    def add(self, place: tuple[str, str], ids: Tensor, *, counted: bool = False) -> None:
-        """The channels of a place. With `counted`, how many positions each has there matters too."""
-        found, counts = ids.unique(return_counts=True)
-        if counted:
-            key = found.numpy().tobytes() + counts.numpy().tobytes()
-            if key in self._seen:  # the same channels as in an earlier value: it tells nothing apart
-                return
-            self._seen.add(key)
-        self._places.append(place)
-        self._entries.append((found, counts if counted else torch.ones_like(counts)))
-
-    def grouped(
-        self, rows: npt.NDArray[np.int64], pinned: npt.NDArray[np.bool_]
-    ) -> Iterator[tuple[list[tuple[str, str]], Tensor]]:
-        """The channels among `rows` in groups of equal places, with those; of pinned ones the values do not matter."""
-        if not len(rows):
-            return
-        columns = np.repeat(np.arange(len(self._entries)), [len(found) for found, _ in self._entries])
-        found, counts = (torch.cat(parts).numpy() for parts in zip(*self._entries, strict=True))
-        matrix = csr_matrix((counts, (found, columns)), shape=(self._size, len(self._entries)))
-        matrix.sort_indices()
-        held = next((at for at, (role, _) in enumerate(self._places) if role == "held"), len(self._places))
-        groups: dict[bytes, list[int]] = defaultdict(list)
-        for row in rows.tolist():
-            start, end = matrix.indptr[row], matrix.indptr[row + 1]
-            where = matrix.indices[start:end]
-            if pinned[row]:
-                groups[where[where < held].tobytes()].append(row)
-            else:
-                groups[where.tobytes() + matrix.data[start:end].tobytes()].append(row)
-        for members in groups.values():
-            start, end = matrix.indptr[members[0]], matrix.indptr[members[0] + 1]
-            yield [self._places[at] for at in matrix.indices[start:end] if at < held], torch.tensor(members)
 
 
 def channel_groups(network: ReconstructedNetwork) -> list[ChannelGroup]:

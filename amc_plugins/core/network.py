@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -198,7 +199,8 @@ class ReconstructedNetwork(nn.Module):
 
         They are on the network's device; floating inputs have the dtype that its parameters have now.
         """
-        reference = next((one for one in self.state_dict().values() if one.is_floating_point()), torch.zeros(0))
+        owned = chain(self.parameters(), self.buffers())
+        reference = next((one for one in owned if one.is_floating_point()), torch.zeros(0))
         made = {}
         for spec in self.graph.inputs:
             recorded = _BY_NAME[spec.dtype]

@@ -129,15 +129,17 @@ def _by_rule() -> Callable[[Step], Any]:
 
     def run(step: Step) -> Any:
         node = step.node
-        if node.op not in (SIZE, INT, OPAQUE) and step.inputs and not step.params:
-            known = handler_for(node.op).shapes(typed_params(node), [tuple(one.shape) for one in step.inputs])
+        if node.op not in (SIZE, INT, OPAQUE) and step.inputs:
+            handler = handler_for(node.op)
+            params = handler.Params(**{**node.params, **step.params}) if step.params else typed_params(node)
+            known = handler.shapes(params, [tuple(one.shape) for one in step.inputs])
             if known is not None:
                 dtype = step.inputs[0].dtype
                 made = [torch.empty(shape, dtype=dtype, device="meta") for shape in known]
                 return made[0] if len(made) == 1 else made
         layer = layers.get(node.layer)
         if layer is None:
-            owns = next(step.module.parameters(), next(step.module.buffers(), None)) is not None
+            owns = bool(step.module._parameters or step.module._buffers or step.module._modules)
             layer = layers[node.layer] = on_meta(step.module) if owns else step.module
         return layer(*step.inputs, **step.params)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from amc_op_arithmetic import _modules
 from amc_op_arithmetic._handlers import number
-from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Ref, Value
+from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Ref, Shape, Value, broadcast_shape
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -57,6 +57,12 @@ class _ChoiceHandler(LayerHandler):
     def params(self, module: nn.Module) -> BaseModel:
         one: Any = module
         return self.Params(roles=one.roles, **one.numbers)
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        if params.roles[0] == "condition":
+            return None  # a rule's outputs have the type of the first input, and this one holds truth values
+        shape = broadcast_shape(*inputs)
+        return None if shape is None else [shape]
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         return ids.tie(*inputs) if len(inputs) > 1 else inputs[0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import torch
 
 from amc_op_arithmetic import _modules
-from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Ref, Value
+from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Ref, Shape, Value, broadcast_shape
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -94,6 +94,10 @@ class _ArithmeticHandler(LayerHandler):
             made.other = None if isinstance(given, Value) else number(call, given)
         return made
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        shape = broadcast_shape(*inputs)
+        return None if shape is None else [shape]
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         return ids.tie(*inputs) if len(inputs) > 1 else inputs[0]
 
@@ -169,6 +173,9 @@ class CompareHandler(_ArithmeticHandler):
         if bits and any(value.dtype != torch.bool for value in call.values()):
             raise Declined(f"{call.target} of integers")
         return super().module(call)
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> None:
+        return None  # what comes after it needs a tensor of truth values
 
     def made(self, **params: Any) -> nn.Module:
         return _modules.Compare(self.spec.name, **params)

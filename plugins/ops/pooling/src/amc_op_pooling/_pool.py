@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amc_op_pooling import _modules
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Shape
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -124,6 +124,12 @@ class AvgPool2dHandler(_WindowHandler):
 
 class _AdaptiveHandler(_PoolHandler):
     Params = AdaptiveParams
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape]:
+        size = params.output_size
+        wanted = size if isinstance(size, list) else [size] * self.rank
+        have = inputs[0][-self.rank :]
+        return [(*inputs[0][: -self.rank], *(old if new is None else new for new, old in zip(wanted, have, strict=True)))]
 
     def module(self, call: Call) -> nn.Module:
         if call.original is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor
 from typing import TYPE_CHECKING, Any
 
 from amc_op_resize import _modules
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Ref
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Ref, Shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,6 +56,13 @@ class InterpolateHandler(LayerHandler):
         plain: dict[str, Any] = {name: getattr(module, name, False) for name in InterpolateParams.model_fields}
         listed: dict[str, Any] = {name: list(item) if isinstance(item, tuple) else item for name, item in plain.items()}
         return InterpolateParams(**listed)
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape]:
+        (batch, channels, *have), by_size = inputs[0], params.size is not None
+        given = params.size if by_size else params.scale_factor
+        wanted = given if isinstance(given, list) else [given] * len(have)
+        sizes = wanted if by_size else [floor(old * scale) for old, scale in zip(have, wanted, strict=True)]
+        return [(batch, channels, *sizes)]
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,) = ids.output_shapes

@@ -9,7 +9,7 @@ import torch
 
 from amc_op_shape import _modules
 from amc_op_shape._ids import copied, literal
-from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Value
+from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Shape, Value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,6 +40,13 @@ class ConcatenateHandler(_JoinHandler):
     """Along the channel axis each input keeps its channels; along another axis, those in one place are tied."""
 
     module_class = _modules.Concatenate
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        first, dim = list(inputs[0]), params.dim
+        if any(len(one) != len(first) for one in inputs) or not -len(first) <= dim < len(first):
+            return None
+        first[dim] = sum(one[dim] for one in inputs)
+        return [tuple(first)]
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,) = ids.output_shapes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_op_shape import _modules
 from amc_op_shape._ids import copied, int_list, literal
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,6 +108,9 @@ class RollHandler(LayerHandler):
         if len(set(axes)) < len(axes):
             raise Declined(f"{call.target} of one axis twice")
         return _modules.TensorRoll(int_list(call, "shifts", shifts), axes)
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape]:
+        return [tuple(inputs[0])]
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (given,) = inputs

@@ -1,0 +1,49 @@
+"""Which channels share all their places, against the definition; shapes that are broadcast, against torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amc_plugins.core.incidence import Incidence
+from amc_plugins.handlers import broadcast_shape
+
+SIZE = 9
+Places = st.lists(st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=12), min_size=1, max_size=5)
+
+
+@given(Places, Places, st.sets(st.integers(0, SIZE - 1)), st.sets(st.integers(0, SIZE - 1)))
+def test_groups_are_the_channels_with_equal_places(
+    places: list[list[int]], values: list[list[int]], pinned: set[int], rows: set[int]
+) -> None:
+    table = Incidence(SIZE)
+    for number, ids in enumerate(places):
+        table.add("at", str(number), torch.tensor(ids))
+    for ids in values:
+        table.hold(torch.tensor(ids))
+    made = sorted({one for ids in places for one in ids} & rows)
+
+    def everything(channel: int) -> tuple[object, ...]:
+        counts = () if channel in pinned else tuple(ids.count(channel) for ids in values)
+        return (*(channel in ids for ids in places), *counts)
+
+    expected: dict[tuple[object, ...], list[int]] = {}
+    for channel in made:
+        expected.setdefault(everything(channel), []).append(channel)
+    mask = np.isin(np.arange(SIZE), list(pinned))
+    found = list(table.grouped(np.array(made, dtype=np.int64), mask))
+    assert [ids.tolist() for _, ids in found] == list(expected.values())
+    for roles, ids in found:
+        assert roles == [("at", str(number)) for number, one in enumerate(places) if int(ids[0]) in one]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=4), min_size=1, max_size=3))
+def test_broadcast_shapes(shapes: list[list[int]]) -> None:
+    given = [tuple(one) for one in shapes]
+    try:
+        expected: tuple[int, ...] | None = tuple(torch.broadcast_shapes(*given))
+    except RuntimeError:
+        expected = None
+    assert broadcast_shape(*given) == expected
