@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import amc_plugins as amc
 from amc_plugins.core.errors import GraphError, SettingsError
 from amc_plugins.core.example_inputs import ExampleInput, make_inputs, parse_input
-from amc_plugins.core.pipeline import open_network
+from amc_plugins.core.opening import open_network
 from amc_plugins.core.recipe import NetworkSection
 from tests.networks import SmallResNet, TwoInputs
 from tests.work_files import Command

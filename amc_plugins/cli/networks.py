@@ -34,7 +34,7 @@ def open_network(
         SettingsError: the options do not go with the kind of network.
         AmcError: it cannot be made, captured or loaded.
     """
-    from amc_plugins.core.pipeline import open_network as opened
+    from amc_plugins.core.opening import open_network as opened
     from amc_plugins.core.recipe import NetworkSection
     from amc_plugins.core.validation import validated
 

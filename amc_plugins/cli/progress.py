@@ -80,21 +80,17 @@ def step_lines(json: bool = False) -> Iterator[None]:
         yield
         return
     handler = _Notes()
-    before = logger.level, logger.propagate
+    before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+        logger.setLevel(before)
 
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING:  # those the root logger prints
             render.note(record.getMessage())
-        else:
-            logging.getLogger().handle(record)

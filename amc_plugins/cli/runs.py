@@ -34,7 +34,7 @@ def run(
         typer.Option("--set", "-s", metavar="PATH=VALUE", help="A value of the recipe by its dotted path: compress.total=0.3."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe and print it with every default; do nothing.")
+        bool, typer.Option("--dry-run", help="Check all that the run needs, print its steps and the recipe; write nothing.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -47,7 +47,7 @@ def run(
     amc run recipe.toml
     amc run recipe.toml --set compress.total=0.3 --set folder=runs/less --dry-run
     """
-    from amc_plugins.core.recipe import read_recipe, resolved
+    from amc_plugins.core.recipe import read_recipe
     from amc_plugins.core.recipe import run as run_it
     from amc_plugins.core.results import read_results
 
@@ -56,20 +56,14 @@ def run(
     base = Path(recipe).resolve().parent
     folder = base / checked.folder
     if dry_run:
-        if json:
-            render.document({"recipe": resolved(checked)})
-        else:
-            from amc_plugins.core.toml_text import toml_text
-
-            render.text(toml_text(resolved(checked)).rstrip())
-            render.note(f"the recipe is valid; the run's folder would be {folder}")
+        _rehearsed(checked, base, json=json)
         return
     from amc_plugins.core.pipeline import done_before
 
     if before := done_before(checked, base):
         render.note(f"going on in {folder}: {', '.join(before)} done before")
     missed: CheckFailed | None = None
-    go_on = f"finished steps are kept in {folder}; the same command goes on"
+    go_on = f"finished steps are kept in {folder}, its log is log.txt; the same command goes on"
     with quietly(json), step_lines(json), resumable(go_on), watching(_evaluations(checked)) as observer:
         try:
             run_it(checked, base=base, observers=[observer])
@@ -133,6 +127,27 @@ def demo(
         render.document(demo_text.as_json(result))
     else:
         demo_text.print_result(result)
+
+
+def _rehearsed(recipe: Recipe, base: Path, *, json: bool) -> None:
+    """What the run would do: its steps as comments of the recipe with every default."""
+    from dataclasses import asdict
+
+    from amc_plugins.core.recipe import resolved
+    from amc_plugins.core.rehearsal import rehearse
+    from amc_plugins.core.toml_text import toml_text
+
+    with render.progress("trying what the run needs"):
+        steps = rehearse(recipe, base)
+    if json:
+        render.document({"steps": [asdict(step) for step in steps], "recipe": resolved(recipe)})
+        return
+    width = max(len(step.name) for step in steps)
+    for step in steps:
+        render.text(f"# {step.name:<{width}}  {'done before: ' if step.done else ''}{step.does}")
+    render.text()
+    render.text(toml_text(resolved(recipe)).rstrip())
+    render.note(f"the recipe is valid; the run's folder would be {base / recipe.folder}")
 
 
 def _evaluations(recipe: Recipe) -> int | None:

@@ -44,8 +44,10 @@ def apply(given: Options, disable: Sequence[str]) -> Callable[[], None]:
     handler.setFormatter(_Formatter())
     root = logging.getLogger()
     level_before = root.level
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(max(given.verbosity, -1), logging.DEBUG)
     root.addHandler(handler)
-    root.setLevel({-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(max(given.verbosity, -1), logging.DEBUG))
+    root.setLevel(level)
+    handler.setLevel(level)
     disabled_before = os.environ.get("AMC_DISABLE")
     if disable:
         os.environ["AMC_DISABLE"] = ",".join(filter(None, [disabled_before, *disable]))

@@ -125,7 +125,7 @@ class Calibration:
         specs = network.graph.inputs
         reference = next((one for one in network.state_dict().values() if one.is_floating_point()), None)
         flat = len(network.graph.signature) != len(specs)
-        known = [tuple(spec.shape[1:]) for spec in specs]
+        known: list[tuple[int | None, ...]] = [tuple(spec.shape[1:]) for spec in specs]
         for inputs in self:
             if len(inputs) != len(specs):
                 raise SettingsError(
@@ -142,7 +142,7 @@ class Calibration:
                     )
             moved = [_moved(given, reference) for given in inputs]
             made = tuple(_structured(network, moved)) if flat else tuple(moved)
-            shapes = [tuple(given.shape[1:]) for given in inputs]
+            shapes: list[tuple[int | None, ...]] = [tuple(given.shape[1:]) for given in inputs]
             if shapes != known:
                 _check_runs(network, made, inputs)
                 known = shapes

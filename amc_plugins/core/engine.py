@@ -302,18 +302,27 @@ def export(
         CheckFailed: the file does not compute what the network does.
     """
     method: Exporter = _method("exporters", exporter, settings)
-    spec = registry().spec("exporters", exporter)
-    assert isinstance(spec, ExporterSpec)
-    path = Path(path)
-    if not path.suffix:
-        path = path.with_suffix(spec.suffixes[0])
-    elif path.suffix not in spec.suffixes:
-        raise SettingsError(f"`{exporter}` writes {', '.join(spec.suffixes)}, given was `{path.name}`")
+    path = export_path(exporter, Path(path))
     method.export(_captured(network), path)
     if verify:
         method.verify(path, network, random_inputs(network))
     if run is not None:
         run.artifact_written(path)
+    return path
+
+
+def export_path(exporter: str, path: Path) -> Path:
+    """The file that `export` writes: a name without a suffix gets the exporter's.
+
+    Raises:
+        SettingsError: the exporter does not write files of that suffix.
+    """
+    spec = registry().spec("exporters", exporter)
+    assert isinstance(spec, ExporterSpec)
+    if not path.suffix:
+        return path.with_suffix(spec.suffixes[0])
+    if path.suffix not in spec.suffixes:
+        raise SettingsError(f"`{exporter}` writes {', '.join(spec.suffixes)}, given was `{path.name}`")
     return path
 
 

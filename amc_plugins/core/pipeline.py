@@ -12,26 +12,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from amc_plugins.compression import CompressionResult
 from amc_plugins.core import engine
 from amc_plugins.core.budgets import Budget
-from amc_plugins.core.capture import capture
-from amc_plugins.core.errors import AmcError, CheckFailed, RecipeError
-from amc_plugins.core.example_inputs import make_inputs
-from amc_plugins.core.factories import call_factory, load_weights
+from amc_plugins.core.errors import CheckFailed, RecipeError
 from amc_plugins.core.macs import Profile, profile
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.objectives import accuracy
-from amc_plugins.core.recipe import DataSection, NetworkSection, Recipe
+from amc_plugins.core.opening import RecipeData, open_network
+from amc_plugins.core.recipe import Recipe
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
 from amc_plugins.core.search import Evaluation, Search
 from amc_plugins.core.snapshots import load_snapshot, save_snapshot
 from amc_plugins.exporting import atomic_write
 
-__all__ = ["RESULTS", "RunResult", "done_before", "open_network", "run_recipe"]
+__all__ = ["RESULTS", "RunResult", "done_before", "run_recipe"]
 
 logger = logging.getLogger("amc_plugins.run.steps")
 RESULTS = "results.json"
@@ -47,53 +43,13 @@ class RunResult:
     files: list[Path] = field(default_factory=list)
 
 
-def open_network(section: NetworkSection, base: Path, *, seed: int = 0, strict: bool = False) -> ReconstructedNetwork:
-    """The network of a recipe or a command: loaded from a file, or made by a factory and captured."""
-    if ":" not in section.source:
-        return engine.load(base / section.source)
-    model = call_factory(section.source, section.settings, base=base, seed=seed)
-    if not isinstance(model, nn.Module):
-        raise AmcError(f"`{section.source}` made a {type(model).__name__}; a factory of a network makes a torch module")
-    if section.weights is not None:
-        load_weights(model, base / section.weights)
-    assert section.input is not None  # the section's own validation
-    return capture(model, *make_inputs(section.inputs, base=base, seed=seed), strict=strict)
-
-
-class _Data:
-    """The loaders of a recipe, made when they are first needed."""
-
-    def __init__(self, section: DataSection, base: Path, seed: int) -> None:
-        self._section = section
-        self._base = base
-        self._seed = seed
-        self._made: dict[str, Iterable[Any]] = {}
-
-    def get(self, part: str) -> Iterable[Any] | None:
-        reference = getattr(self._section, part)
-        if reference is None:
-            return None
-        if part not in self._made:
-            self._made[part] = call_factory(reference, self._section.settings, base=self._base, seed=self._seed)
-        return self._made[part]
-
-    def need(self, part: str) -> Iterable[Any]:
-        found = self.get(part)
-        assert found is not None  # the recipe's own validation
-        return found
-
-    @property
-    def calibration(self) -> Iterable[Any]:
-        return self.need("calibration" if self._section.calibration else "train")
-
-
 class _Runner:
     def __init__(self, recipe: Recipe, base: Path, run: Run, folder: Path) -> None:
         self.recipe = recipe
         self.base = base
         self.run = run
         self.folder = folder
-        self.data = _Data(recipe.data, base, recipe.seed)
+        self.data = RecipeData(recipe.data, base, recipe.seed)
         self.done: dict[str, dict[str, Any]] = {}
         self.steps: list[dict[str, Any]] = []
         self.files = _fingerprints(recipe, base)
@@ -272,9 +228,16 @@ def _check_floor(recipe: Recipe, runner: _Runner, network: ReconstructedNetwork)
 
 
 def done_before(recipe: Recipe, base: Path) -> list[str]:
-    """Names of the steps that a run of the recipe would take from its folder."""
+    """Names of the steps that a run of the recipe would take from its folder.
+
+    Raises:
+        RecipeError: the folder holds the run of another recipe.
+    """
     folder = base / recipe.folder
-    found = _read_results(folder) or {"steps": []}
+    found = _read_results(folder)
+    if found is None:
+        return []
+    _check_same(found, _identity(recipe), _fingerprints(recipe, base), folder)
     return [step["name"] for step in found["steps"] if (folder / f"{step['name']}.pt").is_file()]
 
 

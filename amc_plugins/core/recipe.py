@@ -21,7 +21,7 @@ from amc_plugins.core.validation import problem_lines
 if TYPE_CHECKING:
     from amc_plugins.core.pipeline import RunResult
 
-__all__ = ["Recipe", "read_recipe", "resolved", "run"]
+__all__ = ["Recipe", "checked", "read_recipe", "resolved", "run"]
 
 
 def _checked_reference(text: str) -> str:
@@ -228,6 +228,15 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
         raise RecipeError(f"`{path}` is not TOML: {error}") from error
     for dotted, value in (overrides or {}).items():
         _put(plain, dotted, value)
+    return checked(plain, f"`{path}`")
+
+
+def checked(plain: Mapping[str, Any], what: str) -> Recipe:
+    """A recipe from plain data, validated with the settings of the plugins that it names; `what` begins the message.
+
+    Raises:
+        RecipeError: every problem with its path and the nearest valid name.
+    """
     problems: list[str] = []
     recipe: Recipe | None = None
     try:
@@ -238,7 +247,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     if problems or recipe is None:
         listed = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
         raise RecipeError(
-            f"`{path}` is not a valid recipe:\n{listed}", hint="`amc plugins show NAME` lists a plugin's settings"
+            f"{what} is not a valid recipe:\n{listed}", hint="`amc plugins show NAME` lists a plugin's settings"
         )
     return recipe
 

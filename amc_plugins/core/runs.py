@@ -11,7 +11,8 @@ from typing import Any, Self
 import pluggy
 
 from amc_plugins.core import hookspecs
-from amc_plugins.core.errors import PluginError
+from amc_plugins.core.errors import AmcError, PluginError
+from amc_plugins.core.run_log import RunLog
 
 __all__ = ["Run"]
 
@@ -21,7 +22,7 @@ logger = logging.getLogger("amc_plugins.run")
 class Run:
     """One piece of work from start to end. A context: observers are told when it starts and when, and why, it ends.
 
-    What happens is logged too (`amc_plugins.run`, INFO), one line each.
+    What happens is logged too (`amc_plugins.run`, INFO), one line each, and kept in `log.txt` of the folder.
 
     Args:
         title: what it is, for people.
@@ -31,6 +32,7 @@ class Run:
 
     Raises:
         PluginError: an observer has a hook that does not exist.
+        AmcError: the folder cannot be made.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class Run:
         self.title = title
         self.folder = None if folder is None else Path(folder)
         self.steps = steps
+        self._log: RunLog | None = None
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            _make(self.folder)
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         for observer in observers:
@@ -53,11 +56,28 @@ class Run:
             ) from error
 
     def __enter__(self) -> Self:
-        self._manager.hook.amc_run_started(run=self)
+        if self.folder is not None:
+            self._log = RunLog(self.folder, self.title)
+            self._log.open()
+        try:
+            self._manager.hook.amc_run_started(run=self)
+        except BaseException as error:
+            self._close_log(error)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._manager.hook.amc_run_ended(run=self, error=error)
+        try:
+            self._manager.hook.amc_run_ended(run=self, error=error)
+        except BaseException as raised:
+            self._close_log(raised)
+            raise
+        self._close_log(error)
+
+    def _close_log(self, error: BaseException | None) -> None:
+        if self._log is not None:
+            self._log.close(error)
+            self._log = None
 
     def layer_compressed(self, layer: str, error: float, macs: int) -> None:
         """One layer has its final form: its relative response error, and what it costs now."""
@@ -81,6 +101,14 @@ class Run:
 
     def __getstate__(self) -> Any:
         raise TypeError("a Run belongs to its process; plans and results do not hold it")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"the run's folder `{folder}` cannot be made: {error.strerror or error}"
+        raise AmcError(problem, hint="give another folder") from error
 
 
 def _listed(values: Mapping[str, float]) -> str:
