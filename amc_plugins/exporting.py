@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,26 @@ def refuse_opaque(network: ReconstructedNetwork, form: str) -> None:
             hint="install the distribution that handles it or write a LayerHandler (amc_plugins.handlers); "
             "`capture(..., strict=True)` shows the shortest one",
         )
+
+
+def emitter_for(op: str, exporter: str) -> Callable[..., Any] | None:
+    """The code that the op's handler declares for an exporter, `emitters={"onnx": "package.module:function"}` (since 1.1).
+
+    None when it declares none: the exporter then looks into its own table, and refuses the op by name if it is not there
+    either. What the code is given and what it gives back is the exporter's to say.
+
+    Raises:
+        UnsupportedOpError: no handler is installed for the op.
+        PluginError: the code cannot be imported.
+    """
+    from amc_plugins.core.loading import import_target
+    from amc_plugins.core.network import handler_for
+
+    target = handler_for(op).spec.emitters.get(exporter)
+    if target is None:
+        return None
+    found: Callable[..., Any] = import_target(target)
+    return found
 
 
 def _umask() -> int:

@@ -14,6 +14,7 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
     "amc-ga": {"tuners": "ga"},
     "amc-lowrank": {"compressors": "lowrank"},
     "amc-mixed": {"compressors": "mixed"},
+    "amc-onnx-export": {"exporters": "onnx"},
     "amc-op-activation": {
         "layer_handlers": "celu dropout elu gelu glu hardshrink hardsigmoid hardswish hardtanh identity leaky_relu"
         " log_softmax logsigmoid mish prelu relu relu6 selu sigmoid silu softmax softplus softshrink softsign tanh tanhshrink"
