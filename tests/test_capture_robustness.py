@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -552,6 +553,22 @@ def test_wrappers_are_taken_off(wrap: Callable[[nn.Module], nn.Module]) -> None:
     assert torch.equal(network(x), model(x))
 
 
+def test_distributed_wrappers_are_taken_off(tmp_path: Path) -> None:
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        model = randomized(SmallResNet())
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        x = torch.randn(2, 3, 8, 8)
+        for outer in (wrapped, nn.DataParallel(wrapped), torch.compile(wrapped, backend="eager")):
+            network = capture(outer, x)
+            assert torch.equal(network(x), model(x))
+            assert {"stem", "layer1.0.conv1", "fc"} <= set(network.layer_names)
+            assert not any("module" in name.split(".") for name in network.layer_names)
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_parts_that_are_compiled_run_as_written() -> None:
     model = randomized(SmallResNet())
     x = torch.randn(2, 3, 8, 8)
@@ -755,9 +772,33 @@ class _Explodes(nn.Module):
 def test_a_model_that_raises_leaves_nothing_behind(where: str, error: type[BaseException]) -> None:
     model = Fails(where, error)
     model.body[1].eval()
-    modes = [module.training for module in model.modules()]
+    model.body[0].weight.requires_grad_(False)
+    before = everything_of(model)
     with pytest.raises(error):
         capture(model, IMAGE)
-    assert modes == [module.training for module in model.modules()]
+    assert everything_of(model) == before
     assert not module_hooks._has_any_global_hook() and torch.is_grad_enabled()
     check(Forward(no_grad_part), IMAGE)
+
+
+def everything_of(model: nn.Module) -> list[Any]:
+    """Modes, hooks, attributes, and of each tensor who it is, its bits, flags, gradient and how often it was written."""
+    found: list[Any] = [torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), torch.backends.mha.get_fastpath_enabled()]
+    for name, module in model.named_modules():
+        found += [name, id(module), module.training, [*map(len, _hooks(module))], sorted(vars(module)), list(module._modules)]
+    for tensor in (*model.parameters(), *model.buffers()):
+        bits = tensor.detach().clone().view(torch.int32).tolist() if tensor.dtype == torch.float32 else tensor.tolist()
+        found += [id(tensor), bits, tensor.requires_grad, tensor.grad is None, tensor._version, tensor.data_ptr()]
+    return found
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_that_was_captured_is_what_it_was(training: bool) -> None:
+    model = nn.Sequential(SmallResNet(), nn.BatchNorm1d(10), nn.utils.parametrizations.weight_norm(nn.Linear(10, 4)))
+    model.train(training)[0].layer1.train(not training)
+    model[0].fc.bias.requires_grad_(False)
+    model[0].register_forward_hook(lambda module, args, output: output * 2)
+    before, state = everything_of(model), torch.get_rng_state()
+    capture(model, torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert everything_of(model) == before
+    assert torch.equal(torch.get_rng_state(), state)

@@ -180,3 +180,27 @@ def test_one_value_holds_for_all_axes() -> None:
     assert (layer.kernel_size, layer.padding, layer.stride) == ((2, 2, 2), (1, 1, 1), (1, 1, 1))
     with pytest.raises(ValueError, match="`stride` has 2 values, expected was one for each of 3 spatial axes"):
         handler_for("vn.conv3d").Params(in_channels=1, out_channels=1, kernel_size=[2], stride=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("rank", "shape", "function"),
+    [
+        (1, (6, 8, 3), lambda x, w, b: F.conv1d(x, w, b, padding=1)),
+        (1, (6, 4, 3), lambda x, w, b: F.conv1d(x, w, b, groups=2)),
+        (3, (6, 8, 1, 3, 3), F.conv3d),
+        (1, (8, 6, 3), F.conv_transpose1d),
+        (3, (8, 3, 2, 2, 2), lambda x, w, b: F.conv_transpose3d(x, w, b, 2, groups=2)),
+    ],
+)
+def test_functional_calls_lose_channels(rank: int, shape: tuple[int, ...], function: Any) -> None:
+    torch.manual_seed(0)
+    middle: Any = Called(shape, function)
+    middle.out_channels = 6
+    network = capture(Middle(rank, middle).eval(), signal(rank), strict=True)
+    assert {"first", f"middle.{network.graph.nodes[-2].op.removeprefix('vn.')}_0"} <= {
+        group.name for group in channel_map(network).groups if not group.pinned
+    }
+    for seed in range(2):
+        smaller = assert_masked_equals_shrunk(network, signal(rank), seed=seed)
+        assert smaller.layer("last").in_channels < 6
+        assert profile(smaller).total_macs < profile(network).total_macs

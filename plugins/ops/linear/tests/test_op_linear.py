@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from amc_plugins.graph import capture, channel_map, describe, handler_for, make_layer, profile, rebuild, tensors_of
 from amc_plugins.handlers import AmcError, Kept, LinearMap
+from amc_plugins.testing import assert_masked_equals_shrunk, assert_rebuilds
 
 
 def digits(count: int) -> Tensor:
@@ -166,3 +167,23 @@ def test_rebuilt_layers_follow_their_weights() -> None:
     assert (fewer.in_features, fewer.out_features, fewer.bias) == (3, 2, None)
     x = torch.randn(4, 3)
     assert torch.equal(fewer(x), x @ one.weight[:2, :3].T)
+
+
+def test_functional_layers_on_parameters_lose_their_features() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.hidden, self.shift = nn.Parameter(torch.randn(12, 64) / 8), nn.Parameter(torch.randn(12))
+            self.classes = nn.Parameter(torch.randn(10, 12))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(torch.relu(F.linear(x, self.hidden, self.shift)), self.classes)
+
+    network = capture(Functional().eval(), digits(20).float(), strict=True)
+    channels = channel_map(network)
+    group = channels.group("linear_0")
+    assert (len(group), group.consumers, group.pinned) == (12, ("linear_1",), ())
+    smaller = assert_masked_equals_shrunk(network, digits(20), removed=group.ids[[0, 4, 5, 11]])
+    assert smaller.layer("linear_0").weight.shape == (8, 64) and smaller.layer("linear_1").weight.shape == (10, 8)
+    assert_rebuilds(smaller, digits(20))
