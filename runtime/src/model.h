@@ -1,0 +1,55 @@
+// A model: a checked file, its tensors, and the schedule that runs it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "document.h"
+#include "file_map.h"
+#include "limits.h"
+#include "op.h"
+
+namespace vn {
+
+// One value of a run: where it is kept, and who uses it last.
+struct Step {
+    const Node* node = nullptr;
+    const KnownOp* op = nullptr;
+    const Layer* layer = nullptr;
+    std::vector<std::size_t> inputs, outputs, dead;
+    std::vector<std::pair<std::string, Json>> symbolic;  // parameters that hold `Ref`
+};
+
+class Model {
+public:
+    // Opens strictly: every check of docs/vnmodel.md, in its order. Throws Error.
+    static std::unique_ptr<Model> open(std::shared_ptr<const Bytes> bytes, const Limits& limits, bool verify = true);
+
+    const Root& root() const { return root_; }
+    const std::vector<std::string>& output_names() const { return output_names_; }
+
+    // The inputs in the order of the document; the outputs are the leaves of its `outputs`, in order. Several threads may run
+    // a model at a time. Throws Error: INPUT for inputs that do not fit, SHAPE_RULE, ACTIVATIONS_TOO_BIG, VALUE.
+    std::vector<Value> run(const std::vector<Tensor>& inputs) const;
+
+private:
+    Model() = default;
+    void check_ops();
+    void schedule();
+    void check_one_sample() const;
+    void load(const std::shared_ptr<const Bytes>& bytes, std::uint64_t data_offset, bool verify);
+    std::vector<Value> execute(const std::vector<Tensor>& inputs, bool real, std::uint64_t limit) const;
+    std::vector<Value> compute(const Step& step, const std::vector<Value>& values, bool real) const;
+
+    Root root_;
+    Limits limits_;
+    std::vector<std::unique_ptr<Layer>> layers_;
+    std::vector<Step> steps_;
+    std::size_t slots_ = 0;
+    std::vector<std::size_t> outputs_;
+    std::vector<std::string> output_names_;
+    std::vector<bool> kept_;
+};
+
+}  // namespace vn

@@ -1,0 +1,15 @@
+// Matrix products of tensors, for the ops that are made of them.
+#pragma once
+
+#include "op.h"
+
+namespace vn {
+
+// x (..., in) @ weight (out, in)^T + bias, computed in the tensors' type.
+void linear(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& out);
+
+// The shape of torch.matmul(a, b).
+Shape matmul_shape(const Tensor& a, const Tensor& b);
+void matmul(const Tensor& a, const Tensor& b, Tensor& out);
+
+}  // namespace vn
