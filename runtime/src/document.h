@@ -30,11 +30,18 @@ struct Node {
     std::vector<std::pair<std::string, std::string>> tensors;  // slot, name in the tensor table
 };
 
+// A form in which a float32 tensor is smaller in the file than in memory.
+struct Storage {
+    enum Scheme { float16, int8 } scheme = float16;
+    std::int64_t axis = 0;  // of int8: there is one scale per index of it
+};
+
 // Where a tensor's bytes are: `offset` counts from the start of the data.
 struct Placement {
     std::string name;
     std::int64_t offset = 0, nbytes = 0;
     std::uint32_t crc32 = 0;
+    std::optional<Storage> storage;
 };
 
 struct Document {

@@ -7,6 +7,7 @@
 #include "crc32.h"
 #include "error.h"
 #include "header.h"
+#include "storage.h"
 
 namespace vn {
 
@@ -153,7 +154,12 @@ void Model::load(const std::shared_ptr<const Bytes>& bytes, std::uint64_t data_o
         if (spec.dtype == DType::boolean && std::any_of(data + start, data + start + size, [](unsigned char one) { return one > 1; })) {
             refuse("BOOL_VALUE", "the bool tensor `" + place.name + "` holds bytes other than 0 and 1", where());
         }
-        tensors.emplace(place.name, Tensor(spec.dtype, spec.shape, bytes, data + start));
+        if (place.storage) {
+            check_scales(*place.storage, spec.shape, data + start, place.name, where());
+            tensors.emplace(place.name, decode(*place.storage, spec.shape, data + start));
+        } else {
+            tensors.emplace(place.name, Tensor(spec.dtype, spec.shape, bytes, data + start));
+        }
         end = start + size;
     }
     std::unordered_map<const Layer*, const Node*> nodes;

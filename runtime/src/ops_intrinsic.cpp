@@ -27,6 +27,19 @@ void run_int(Call& call) {
     call.give(modulo(given[0], given[1]));
 }
 
+// 1; the network was recorded for sizes of which this holds, and takes another way for others.
+void run_require(Call& call) {
+    const std::string& fn = call.params().text("fn");
+    const std::vector<std::int64_t> given = call.params().integers("operands");
+    const std::int64_t a = given[0], b = given[1];
+    const bool holds = fn == "eq" ? a == b : fn == "ne" ? a != b : fn == "lt" ? a < b : fn == "le" ? a <= b : fn == "gt" ? a > b : a >= b;
+    if (!holds) {
+        throw ShapeError("the network was recorded for inputs with other sizes: " + std::to_string(a) + " " + fn + " " + std::to_string(b) +
+                         " does not hold, which " + call.params().text("where") + " asks");
+    }
+    call.give(std::int64_t(1));
+}
+
 void build_constant(const Build& build) {
     const Tensor* value = nullptr;
     for (const auto& [slot, tensor] : build.slots()) value = slot == "value" ? &tensor : value;
@@ -41,7 +54,8 @@ void run_constant(Call& call) { call.give(*call.slot("value")); }
 const std::vector<Op> kIntrinsicOps = {
     {"vn.size", "dim int", 1, 1, no_slots, run_size},
     {"vn.int", "fn str; operands [int|ref]", 0, 0, no_slots, run_int},
-    {"vn.constant", "trainable bool =false", 0, 0, build_constant, run_constant},
+    {"vn.require", "fn <eq,ne,lt,le,gt,ge>; operands [int|ref]2; where str", 0, 0, no_slots, run_require},
+    {"vn.constant", "trainable bool =false; computed bool =false", 0, 0, build_constant, run_constant},
 };
 
 }  // namespace vn

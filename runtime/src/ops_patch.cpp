@@ -131,7 +131,6 @@ void run_channel_shuffle(Call& call) {
 // The channels at the places `index`, of maps (N, channels, ...).
 void build_sampler(const Build& build) {
     const std::vector<std::int64_t> index = build.params().integers("index");
-    build.demand(!index.empty(), "no channels");
     build.demand_slots(std::all_of(index.begin(), index.end(), [&](std::int64_t one) { return one < build.params().integer("channels"); }),
                        "a channel that there is not");
     no_slots(build);
@@ -166,7 +165,7 @@ const std::vector<Op> kPatchOps = {
     {"vn.pixel_shuffle", "upscale_factor int", 1, 1, no_slots, run_pixel_shuffle},
     {"vn.pixel_unshuffle", "downscale_factor int", 1, 1, no_slots, run_pixel_unshuffle},
     {"vn.channel_shuffle", "groups int", 1, 1, no_slots, run_channel_shuffle},
-    {"vn.pruning_sampler", "channels int+; index [int0]", 1, 1, build_sampler, run_sampler},
+    {"vn.pruning_sampler", "channels int+; index [int0]+", 1, 1, build_sampler, run_sampler},
 };
 
 }  // namespace vn

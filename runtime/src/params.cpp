@@ -147,6 +147,10 @@ private:
             made.kind = Type::list;
             made.inner.push_back(type());
             takes(']');
+            made.low = 0;
+            if (*text_ == '+') made.low = 1;
+            if (*text_ >= '0' && *text_ <= '9') made.low = made.high = *text_ - '0';
+            if (*text_ == '+' || made.low == made.high) ++text_;
             return made;
         }
         if (takes('<')) {
@@ -323,6 +327,8 @@ ParamTypes::Found ParamTypes::match_one(const Type& type, const Json& given) {
                 if (found.state == Found::converted) all.state = Found::converted;
                 made.push_back(std::move(found.value));
             }
+            const auto size = static_cast<std::int64_t>(made.size());
+            if (size < type.low || size > type.high) return {Found::wrong_value, given};
             all.value = Json(std::move(made));
             return all;
         }

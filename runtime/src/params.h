@@ -41,7 +41,8 @@ double to_number(const Json& value);
 
 // What the parameters of an op are. Made from text such as "groups int+ =1; stride axes2 [int+] =[1]; mode str ='nearest'":
 //   name type [= default as JSON with ' for "]; ...
-//   type:  bool int int+ (>= 1) int0 (>= 0) int:2:8 float str ref null any <a,b> (one of these) [type]; a|b|c
+//   type:  bool int int+ (>= 1) int0 (>= 0) int:2:8 float str ref null any <a,b> (one of these) [type] [type]+ (of one or more)
+//          [type]2 (of two); a|b|c
 //   axesN: one value for all of N spatial axes or one for each; a lone value becomes a list.
 class ParamTypes {
 public:

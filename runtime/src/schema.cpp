@@ -47,9 +47,9 @@ Json* member(Object& members, const char* key) {
     return nullptr;
 }
 
-// The values of `keys`, all of which must be there.
+// The values of `keys`, all of which must be there; the key `optional` may be there too.
 template <std::size_t N>
-std::vector<Json*> fields(Json& value, const std::string& where, const char* const (&keys)[N], bool newer) {
+std::vector<Json*> fields(Json& value, const std::string& where, const char* const (&keys)[N], bool newer, const char* optional = "") {
     Object& given = object(value, where);
     std::vector<Json*> found;
     for (const char* key : keys) {
@@ -59,7 +59,7 @@ std::vector<Json*> fields(Json& value, const std::string& where, const char* con
     if (!newer) {
         for (const Member& one : given) {
             const bool known = std::any_of(std::begin(keys), std::end(keys), [&](const char* key) { return one.key == key; });
-            if (!known) refuse("SCHEMA_UNKNOWN", quoted(one.key) + " is no field of it", where);
+            if (!known && (*optional == '\0' || one.key != optional)) refuse("SCHEMA_UNKNOWN", quoted(one.key) + " is no field of it", where);
         }
     }
     return found;
@@ -227,8 +227,22 @@ Document document(Json& value, const Limits& limits, bool newer) {
     return made;
 }
 
+Storage storage(Json& value, const std::string& where, bool newer) {
+    Json* scheme = member(object(value, where), "scheme");
+    const std::string* named = scheme == nullptr ? nullptr : scheme->text();
+    const bool known = named != nullptr && (*named == "float16" || *named == "int8");
+    if (scheme != nullptr && !scheme->is_null() && !known) refuse("QUANT_SCHEME", show(*scheme) + "; expected float16 or int8", where);
+    if (!known || *named == "float16") {
+        fields(value, where, {"scheme"}, newer);
+        if (!known) refuse("QUANT_SCHEME", "null; expected float16 or int8", where);
+        return {Storage::float16, 0};
+    }
+    const auto found = fields(value, where, {"scheme", "axis"}, newer);
+    return {Storage::int8, integer(*found[1], where + ".axis")};
+}
+
 Placement placement(Json& value, const std::string& where, bool newer) {
-    const auto found = fields(value, where, {"name", "offset", "nbytes", "crc32"}, newer);
+    const auto found = fields(value, where, {"name", "offset", "nbytes", "crc32"}, newer, "quant");
     Placement made;
     made.name = name(*found[0], where + ".name");
     made.offset = integer(*found[1], where + ".offset");
@@ -237,6 +251,7 @@ Placement placement(Json& value, const std::string& where, bool newer) {
     if (made.offset < 0 || made.nbytes < 0) refuse("TENSOR_RANGE", "a negative place or size", where);
     if (crc < 0 || crc >> 32 != 0) refuse("SCHEMA_TYPE", std::to_string(crc) + " is no crc32", where + ".crc32");
     made.crc32 = static_cast<std::uint32_t>(crc);
+    if (Json* quant = member(std::get<Object>(value.value), "quant")) made.storage = storage(*quant, where + ".quant", newer);
     return made;
 }
 

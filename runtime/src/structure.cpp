@@ -7,6 +7,7 @@
 #include "document.h"
 #include "error.h"
 #include "header.h"
+#include "storage.h"
 
 namespace vn {
 
@@ -43,6 +44,14 @@ std::unordered_map<std::string, std::size_t> makers(const Document& document, co
         }
     }
     return made;
+}
+
+std::int64_t stored_bytes(const Storage& storage, const ValueSpec& spec, const std::string& where) {
+    if (spec.dtype != DType::f32) refuse("QUANT_DTYPE", "`" + spec.name + "` is " + dtype_name(spec.dtype) + " and stored in another form", where);
+    if (storage.scheme == Storage::int8 && (storage.axis < 0 || storage.axis >= static_cast<std::int64_t>(spec.shape.size()))) {
+        refuse("QUANT_AXIS", "axis " + std::to_string(storage.axis) + " of a tensor of shape " + show_shape(spec.shape), where);
+    }
+    return storage_bytes(storage, spec.shape);
 }
 
 bool same_layer(const Node& a, const Node& b) {
@@ -88,8 +97,9 @@ void check_table(const Root& root, std::uint64_t data_bytes) {
         const Placement& place = root.placements[i];
         const auto where = [&] { return at("tensors", i); };
         const auto offset = static_cast<std::uint64_t>(place.offset);
-        if (place.nbytes != sizes[i]) {
-            refuse("TENSOR_NBYTES", "`" + place.name + "` has " + std::to_string(place.nbytes) + " bytes, it needs " + std::to_string(sizes[i]), where());
+        const std::int64_t size = place.storage ? stored_bytes(*place.storage, specs[i], where()) : sizes[i];
+        if (place.nbytes != size) {
+            refuse("TENSOR_NBYTES", "`" + place.name + "` has " + std::to_string(place.nbytes) + " bytes, it needs " + std::to_string(size), where());
         }
         if (offset % kAlignment != 0) refuse("TENSOR_MISALIGNED", "`" + place.name + "` starts at " + std::to_string(offset), where());
         if (offset < end) refuse("TENSOR_OVERLAP", "`" + place.name + "` starts before the last one ends", where());
