@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +124,7 @@ def uneven(plan: PruningPlan) -> Candidate:
 
 
 NETWORKS = [Residual, Dense, Mobile]
+LAYERS = ("stem", "a1", "a2", "mix", "grouped", "point", "fc")
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +323,63 @@ def test_admissible_counts() -> None:
     plan = prepared(captured(Residual), round_to=4, keep_at_least=0.3)
     choices = {variable.name: variable.choices for variable in plan.variables}
     assert choices == {"stem": (4, 8), "a1": (4, 8, 10), "b1": (4, 8, 12), "last": (4, 6)}
+
+
+class Sixteen(nn.Module):
+    """A residual stage, a concatenation, a convolution of four groups, a shuffle and a flatten; widths that 4 divides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.a1, self.a2 = nn.Conv2d(16, 12, 3, padding=1), nn.Conv2d(12, 16, 3, padding=1)
+        self.mix = nn.Conv2d(28, 16, 1)
+        self.grouped, self.point = nn.Conv2d(16, 32, 3, padding=1, groups=4), nn.Conv2d(32, 16, 1)
+        self.fc = nn.Linear(256, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        inner = F.relu(self.a1(x))
+        x = F.relu(x + self.a2(inner))
+        x = F.relu(self.mix(torch.cat([x, inner], 1)))
+        x = F.relu(self.grouped(x)).unflatten(1, (4, 8)).transpose(1, 2).flatten(1, 2)
+        return self.fc(F.max_pool2d(F.relu(self.point(x)), 2).flatten(1))
+
+
+RATIOS = {"a1": 0.5, "a2": 0.5, "mix": 0.5, "fc": 0.99, "point": 0.3}
+
+
+@pytest.mark.parametrize("given", [{"total": 0.5}, {"ratio": 0.4}, {"ratios": RATIOS}])
+def test_round_to_holds_in_every_layer_of_coupled_groups(given: dict[str, Any]) -> None:
+    network = captured(Sixteen)
+    whole = {name: network.layer(name).get_parameter("weight").shape[:2] for name in network.layer_names if name in LAYERS}
+    result = amc.compress(network, "pruning", calibration=[images()], round_to=4, keep_at_least=0.01, **given)
+    left = {name: result.network.layer(name).get_parameter("weight").shape[:2] for name in whole}
+    for name, (outputs, inputs) in left.items():
+        assert name == "fc" or outputs % 4 == 0, left
+        groups = getattr(network.layer(name), "groups", 1)
+        assert name == "stem" or inputs * groups % 4 == 0, left
+    assert sum(a != b for a, b in zip(whole.values(), left.values(), strict=True)) >= 3
+    assert result.network.layer("grouped").groups == 4
+    if "ratios" in given:  # counts are rounded up to what is admissible, and nothing else changes
+        assert left["a1"] == (8, 8) and left["a2"] == (8, 8) and left["mix"] == (16, 16)
+        assert left["fc"][1] == 4 * 16 and left["point"] == (4, 24) and left["grouped"] == (24, 4)
+    assert result.macs_after == profile(result.network).total_macs
+
+
+def test_a_choice_in_a_grouped_convolution_counts_once_in_each_group() -> None:
+    plan = prepared(captured(Sixteen), round_to=8, keep_at_least=0.1)
+    choices = {variable.name: variable.choices for variable in plan.variables}
+    assert choices["grouped"] == (2, 4, 6, 8), "each stands for four channels"
+    assert choices["point"] == (8, 16)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.999])
+def test_one_channel_of_every_group_survives_any_ratio(share: float) -> None:
+    network = captured(Mobile)
+    result = amc.compress(network, "pruning", calibration=[images()], ratio=share, keep_at_least=1e-6)
+    widths = [result.network.layer(name).get_parameter("weight").shape[:2] for name in ("depth", "project", "grouped", "fc")]
+    assert min(min(one) for one in widths) >= 1
+    assert result.network(images(3)).isfinite().all()
 
 
 @pytest.mark.parametrize("rule", ["block_backward", "scalar_backward", "lasso", "magnitude", "random"])

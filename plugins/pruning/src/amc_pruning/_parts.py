@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from amc_plugins.graph import ReconstructedNetwork
 
-__all__ = ["Part", "admissible_counts", "features_of", "layer_views", "parts_of", "readers_of"]
+__all__ = ["Part", "admissible_counts", "features_of", "layer_views", "parts_of", "readers_of", "rounding"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,16 @@ def admissible_counts(full: int, step: int, keep_at_least: float) -> tuple[int, 
     """Multiples of `step` from the least share on, and all of the channels."""
     least = max(1, math.ceil(keep_at_least * full - 1e-9))
     return (*range(-(-least // step) * step, full, step), full)
+
+
+def rounding(channels: ChannelMap, part: Part, round_to: int) -> int:
+    """The smallest n such that keeping a multiple of n of the part's channels keeps, in every layer that makes or reads them,
+    a multiple of `round_to`: in a convolution of four groups, one of these stands for a channel in each.
+    """
+    if part.sampled:
+        return round_to
+    times = {int((ids == part.ids[0]).sum()) for table in (channels.inputs, channels.outputs) for ids in table.values()} - {0}
+    return math.lcm(*(round_to // math.gcd(round_to, one) for one in times))
 
 
 def readers_of(parts: Sequence[Part]) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from amc_plugins.compression import (
 from amc_plugins.graph import ChannelMap, ReconstructedNetwork, channel_map
 from amc_pruning._cost import CandidateCost, ExactCost
 from amc_pruning._curves import NestedFit, nested_fit
-from amc_pruning._parts import Part, admissible_counts, features_of, layer_views, parts_of, readers_of
+from amc_pruning._parts import Part, admissible_counts, features_of, layer_views, parts_of, readers_of, rounding
 from amc_pruning._plan import PruningPlan
 from amc_pruning._problems import Consumer
 from amc_pruning._rotation import Rotation, rotated, rotations_of, streams_of
@@ -74,7 +74,7 @@ class Pruning(Compressor):
         base = replace(channels, network=rotated(network, rotations)) if rotations else channels
         moments = collect_moments(base.network, data, readers, per_sample=settings.sampled_pixels_per_img, seed=seed)
         consumers = {name: Consumer.of(base, one, settings.ridge) for name, one in moments.items()}
-        counts = self._counts(parts, network, readers)
+        counts = self._counts(parts, channels, readers)
         for part in parts:
             if len(counts[part.name]) == 1:
                 reasons[part.name] = f"no admissible number of its {len(part.ids)} channels but all of them"
@@ -139,11 +139,12 @@ class Pruning(Compressor):
         return rotations_of(channels.network, streams, data.subset(_ROTATED)) if streams else []
 
     def _counts(
-        self, parts: Sequence[Part], network: ReconstructedNetwork, readers: Mapping[str, Sequence[str]]
+        self, parts: Sequence[Part], channels: ChannelMap, readers: Mapping[str, Sequence[str]]
     ) -> dict[str, tuple[int, ...]]:
         """Admissible counts per part, as dense as the bound on stored weights allows."""
-        settings = self.settings
-        steps = {part.name: -(-len(part.ids) // (_CHOICES * settings.round_to)) * settings.round_to for part in parts}
+        settings, network = self.settings, channels.network
+        multiples = {part.name: rounding(channels, part, settings.round_to) for part in parts}
+        steps = {part.name: -(-len(part.ids) // (_CHOICES * multiples[part.name])) * multiples[part.name] for part in parts}
 
         def made(part: Part) -> tuple[int, ...]:
             return admissible_counts(len(part.ids), steps[part.name], settings.keep_at_least)

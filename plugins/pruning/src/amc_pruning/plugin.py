@@ -32,7 +32,7 @@ class PruningSettings(CompressorSettings):
     lars_alpha_init: float = Field(
         0.0, ge=0.0, description="`lasso`: the smallest penalty that the LARS path follows; 0 follows all of it"
     )
-    round_to: int = Field(1, ge=1, description="kept channels are a multiple of this (a group's full width stays possible)")
+    round_to: int = Field(1, ge=1, description="layers keep a multiple of so many channels (a group's full width is possible)")
     keep_at_least: float = Field(0.1, gt=0.0, le=1.0, description="share of a group's channels that always stays, at least one")
     shared_inputs: Literal["couple", "sample", "skip"] = Field(
         "couple",
