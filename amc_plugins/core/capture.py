@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.claims import Claims
-from amc_plugins.core.document import Document, InputSpec, Node, tree_leaves
+from amc_plugins.core.document import Document, InputSpec
 from amc_plugins.core.errors import CaptureError
-from amc_plugins.core.network import DTYPES, ReconstructedNetwork, walk
+from amc_plugins.core.network import DTYPES, ReconstructedNetwork
 from amc_plugins.core.plain_layers import contiguous
 from amc_plugins.core.recorder import Recorder, Recording
 from amc_plugins.core.structure import map_leaves, tensors_in
+from amc_plugins.core.verifying import verify
 
 __all__ = ["Boundary", "capture", "capturing"]
 
@@ -141,14 +142,14 @@ def _eval_mode(*modules: nn.Module) -> Iterator[None]:
 
 def _finished(recorder: Recorder) -> ReconstructedNetwork:
     recording, model = recorder.recording, recorder.model
-    _drop_unused(recording)
+    recording.drop_unused()
     network = ReconstructedNetwork(_document(recording), recording.modules)
     with _uncompiled(model), _eval_mode(model, network), torch.no_grad(), _recorded_attention():
-        _verify(network, model, recording)
+        verify(network, model, recording)
     contiguous(network)
     network.train(model.training)
     for where in recording.fixed_sizes:
-        logger.warning("a number computed from sizes is fixed in the record: %s; other sizes would need another", where)
+        logger.warning("a number computed from sizes is fixed in the record: %s; sizes that give another are refused", where)
     for reason, times in Counter(recording.opaque.values()).items():
         again = f" ({times} times)" if times > 1 else ""
         logger.warning("opaque operation: %s%s; channels that touch it stay as they are", reason, again)
@@ -176,125 +177,3 @@ def _document(recording: Recording) -> Document:
     return Document(
         inputs=specs, signature=recording.signature, nodes=recording.nodes, outputs=recording.outputs, metadata=metadata
     )
-
-
-def _drop_unused(recording: Recording) -> None:
-    """Leave out nodes whose values nothing needs: everything recorded is a function of its inputs."""
-    needed = set(tree_leaves(recording.outputs))
-    kept: list[Node] = []
-    for node in reversed(recording.nodes):
-        if needed.intersection(node.outputs):
-            kept.append(node)
-            needed.update(node.inputs, node.symbols)
-    recording.nodes = kept[::-1]
-    layers = {node.layer for node in recording.nodes}
-    recording.opaque = {name: reason for name, reason in recording.opaque.items() if name in layers}
-
-
-# --- verification ---
-
-
-def _verify(network: ReconstructedNetwork, model: nn.Module, recording: Recording) -> None:
-    """Same bits on the example and, where the original runs it, on other data in another batch size; then the batch is open."""
-    first = recording.returned or tensors_in(model(*_copied(recording.inputs)))
-    _compare(network, model, recording.inputs, first, "the example")
-    second = _another_batch(recording.inputs, change=True)
-    if second is None:
-        return
-    try:
-        expected = tensors_in(model(*_copied(second)))
-    except Exception as error:  # noqa: BLE001 - the user's own network refuses another batch size: so will the record
-        logger.info("the network does not run on another batch size (%s): its batch size stays fixed", error)
-        return
-    for spec in network.graph.inputs:
-        if spec.shape:
-            spec.shape[0] = None
-    try:
-        _compare(network, model, second, expected, "a second batch size")
-    except CaptureError:
-        if _same_path(model, recording, second):
-            raise
-        # other data took another way through the user's code: the record is of the example's, on which it must hold
-        repeated = _another_batch(recording.inputs, change=False)
-        _compare(network, model, repeated, tensors_in(model(*_copied(repeated))), "a second batch size")
-        why = "control flow depends on the data: the record holds the way that the example took"
-        network.graph.metadata["control_flow"] = why
-        logger.warning("%s", why)
-
-
-def _copied(inputs: Any) -> Any:
-    return map_leaves(inputs, lambda item: item.clone() if isinstance(item, Tensor) else item)
-
-
-def _another_batch(inputs: Any, change: bool) -> Any:
-    """The example and its first sample again; None when the inputs do not share a batch axis.
-
-    With `change` everything is mirrored and made smaller, so that a value taken from the example's data shows.
-    """
-    tensors = tensors_in(inputs)
-    if any(tensor.dim() == 0 or not len(tensor) for tensor in tensors) or len({len(tensor) for tensor in tensors}) != 1:
-        return None
-
-    def changed(tensor: Tensor) -> Tensor:
-        tensor = torch.cat([tensor, tensor[:1]])
-        if not change:
-            return tensor
-        tensor = tensor.flip(-1) if tensor.dim() > 1 else tensor
-        return tensor * 0.75 if tensor.is_floating_point() else tensor
-
-    return map_leaves(inputs, lambda item: changed(item) if isinstance(item, Tensor) else item)
-
-
-def _same_path(model: nn.Module, recording: Recording, inputs: Any) -> bool:
-    """Whether the user's code does the same operations for `inputs` as were recorded."""
-    with capturing(model) as boundary:
-        model(*_copied(inputs))
-    again = boundary._recorder.recording
-    _drop_unused(again)
-    return [(node.name, node.op) for node in again.nodes] == [(node.name, node.op) for node in recording.nodes]
-
-
-def _compare(network: ReconstructedNetwork, model: nn.Module, inputs: Any, expected: list[Tensor], what: str) -> None:
-    try:
-        given = tensors_in(network(*_copied(inputs)))
-    except Exception:  # noqa: BLE001 - a record that does not even run: `_first_difference` finds where and says why
-        given = []
-    if len(expected) == len(given) and all(_same(a, b) for a, b in zip(expected, given, strict=True)):
-        return
-    again = tensors_in(model(*_copied(inputs)))
-    if not (len(expected) == len(again) and all(_same(a, b) for a, b in zip(expected, again, strict=True))):
-        raise CaptureError(
-            f"the network gives different outputs on {what} each time it runs, in eval mode too: no record can be verified",
-            hint="make its forward deterministic in eval mode (random numbers only when self.training)",
-        )
-    raise CaptureError(
-        f"the record does not reproduce the network on {what}: {_first_difference(network, model, inputs)}",
-        hint="something in forward is invisible to capture (NumPy, int(), a value computed once): see the named line",
-    )
-
-
-def _first_difference(network: ReconstructedNetwork, model: nn.Module, inputs: Any) -> str:
-    """Record the original again on these inputs and walk both side by side."""
-    with capturing(model) as boundary:
-        model(*_copied(inputs))
-    reference = boundary._recorder.recording
-    by_name = {node.name: node for node in reference.nodes}
-    try:
-        for step in walk(network, _copied(inputs)):
-            node = by_name.get(step.node.name)
-            if node is None:
-                return f"`{step.node.name}` at {step.node.source} did not run again"
-            for name, mine in zip(step.node.outputs, step.outputs, strict=True):
-                theirs = reference.values.get(name)
-                if theirs is not None and not _same(theirs, mine):
-                    return f"`{step.node.name}` at {step.node.source} is the first node whose output differs"
-    except Exception as error:  # noqa: BLE001 - whatever the record's failure is, it is the answer
-        return f"it fails with {type(error).__name__}: {error}"
-    return "the outputs differ although every recorded value agrees"
-
-
-def _same(a: Tensor, b: Any) -> bool:
-    """Equal in every bit that matters: NaN equals NaN."""
-    if not isinstance(b, Tensor) or a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())

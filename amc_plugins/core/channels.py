@@ -22,7 +22,7 @@ from amc_plugins.core.describe import typed_params
 from amc_plugins.core.document import Node, tree_leaves
 from amc_plugins.core.errors import GraphError
 from amc_plugins.core.incidence import Incidence
-from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import INT, OPAQUE, REQUIRE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import shapes
 from amc_plugins.handlers import ChannelIds, Shape, broadcast_shape
@@ -279,6 +279,9 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
         if node.op == SIZE:
             one = compact(values[node.inputs[0]])
             counted[node.name] = [one] if _varies(one, node.params["dim"]) else []
+            continue
+        if node.op == REQUIRE:  # it is about sizes, and goes with those of the channels that go
+            counted[node.name] = []
             continue
         if node.op == INT:
             counted[node.name] = [one for name in node.symbols for one in counted[name]]

@@ -12,7 +12,7 @@ from amc_plugins.core.channels import ChannelGroup, ChannelMap, channel_map
 from amc_plugins.core.document import Node
 from amc_plugins.core.edit import producer
 from amc_plugins.core.engine import random_inputs
-from amc_plugins.core.errors import AmcError, GraphError
+from amc_plugins.core.errors import AmcError, GraphError, SizeError
 from amc_plugins.core.intrinsics import OPAQUE, Constant, Opaque
 from amc_plugins.core.macs import profile
 from amc_plugins.core.moments import linear_map
@@ -242,6 +242,8 @@ def _trial(network: ReconstructedNetwork, name: str, inputs: tuple[Any, ...]) ->
         with torch.no_grad():
             for _ in walk(network, inputs, around=note):
                 pass
+    except SizeError as error:
+        problem = str(error)
     except (RuntimeError, ValueError, TypeError, IndexError, AmcError) as error:
         node = running[-1] if running else None
         where = f"`{node.name}` ({node.op}) at {node.source or 'an unknown line'}: " if node else ""

@@ -15,6 +15,7 @@ __all__ = [
     "PluginError",
     "RecipeError",
     "SettingsError",
+    "SizeError",
     "UnknownPluginError",
     "UnsupportedOpError",
     "nearest",
@@ -56,6 +57,10 @@ class CaptureError(AmcError):
 
 class GraphError(AmcError, ValueError):
     """An edit or a query does not fit the graph it was made on."""
+
+
+class SizeError(AmcError, ValueError):
+    """Inputs of a size for which the original may do something else than was recorded; names the line that asks for it."""
 
 
 class DocumentError(AmcError, ValueError):

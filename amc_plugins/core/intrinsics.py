@@ -1,24 +1,45 @@
-"""The operations that belong to the document itself, not to any plugin: sizes, integer arithmetic, constants, and
-opaque calls.
+"""The operations that belong to the document itself, not to any plugin: sizes, integer arithmetic and what sizes must be,
+constants, and opaque calls.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
+import torch.fx
+from pydantic import Field
 from torch import Tensor, nn
 
-from amc_plugins.core.errors import UnsupportedOpError
+from amc_plugins.core.document import Ref
+from amc_plugins.core.errors import SizeError, UnsupportedOpError
 from amc_plugins.core.specs import AMC_API, LayerHandlerSpec
 from amc_plugins.core.structure import map_leaves, tensors_in
+from amc_plugins.core.tracing import COMPARISONS
 from amc_plugins.handlers import ChannelIds, Int, Kept, LayerHandler, Params, Shape
 
-__all__ = ["CONSTANT", "HANDLERS", "INT", "INT_OPS", "OPAQUE", "SIZE", "Constant", "IntArithmetic", "Opaque", "Size", "Slot"]
+__all__ = [
+    "CONSTANT",
+    "HANDLERS",
+    "INT",
+    "INTS",
+    "INT_OPS",
+    "OPAQUE",
+    "REQUIRE",
+    "SIZE",
+    "Constant",
+    "IntArithmetic",
+    "Opaque",
+    "Require",
+    "Size",
+    "Slot",
+]
 
-SIZE, INT, CONSTANT, OPAQUE = "vn.size", "vn.int", "vn.constant", "opaque"
+SIZE, INT, REQUIRE, CONSTANT, OPAQUE = "vn.size", "vn.int", "vn.require", "vn.constant", "opaque"
+INTS = frozenset({SIZE, INT, REQUIRE})
+"""The ops that give ints."""
 
 INT_OPS: dict[str, Callable[..., int]] = {
     "add": operator.add,
@@ -28,6 +49,7 @@ INT_OPS: dict[str, Callable[..., int]] = {
     "mod": operator.mod,
     "neg": operator.neg,
 }
+_SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
 class Size(nn.Module):
@@ -57,6 +79,47 @@ class IntArithmetic(nn.Module):
 
     def extra_repr(self) -> str:
         return f"fn={self.fn!r}"
+
+
+class Require(nn.Module):
+    """Holds a network to what was true of sizes when it was recorded: a branch of the original depends on it.
+
+    Args:
+        fn: a comparison, of the names in the module `operator`.
+        operands: its two ints, literal or computed.
+        where: the line of the original that asked.
+    """
+
+    def __init__(self, fn: str, operands: list[Int], where: str) -> None:
+        super().__init__()
+        self.fn = fn
+        self.operands = operands
+        self.where = where
+
+    def forward(self, *, operands: Sequence[int] | None = None) -> int:
+        left, right = cast("Sequence[int]", self.operands) if operands is None else operands
+        return required(self.fn, left, right, self.described)
+
+    @property
+    def described(self) -> str:
+        """The condition with the names of its ints, and the line."""
+        left, right = (f"`{one.name}`" if isinstance(one, Ref) else str(one) for one in self.operands)
+        return f"{left} {_SIGNS[self.fn]} {right} at {self.where}"
+
+    def extra_repr(self) -> str:
+        return self.described
+
+
+@torch.fx.wrap  # a comparison cannot be traced, a call of a function can
+def required(fn: str, left: int, right: int, described: str) -> int:
+    """1. Raises `SizeError` where the comparison does not hold."""
+    if not COMPARISONS[fn](left, right):
+        raise SizeError(
+            f"the network was recorded for inputs with {described}; here these are {left} and {right}, and the original may "
+            "take another way",
+            hint="capture the original on an input of this size",
+        )
+    return 1
 
 
 class Constant(nn.Module):
@@ -141,6 +204,18 @@ class _IntHandler(LayerHandler):
         return []
 
 
+class _RequireHandler(LayerHandler):
+    class Params(Params):
+        fn: Literal["eq", "ne", "lt", "le", "gt", "ge"]
+        operands: list[Int] = Field(min_length=2, max_length=2)
+        where: str
+
+    module_class = Require
+
+    def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Sequence[Tensor]:
+        return []
+
+
 class _ConstantHandler(LayerHandler):
     class Params(Params):
         trainable: bool = False
@@ -189,6 +264,7 @@ def _spec(name: str, op: str, summary: str, handler: type[LayerHandler]) -> Laye
 HANDLERS: dict[str, LayerHandler] = {
     SIZE: _spec("size", SIZE, "the size of an axis", _SizeHandler),
     INT: _spec("int", INT, "integer arithmetic", _IntHandler),
+    REQUIRE: _spec("require", REQUIRE, "what sizes must be", _RequireHandler),
     CONSTANT: _spec("constant", CONSTANT, "a tensor used directly", _ConstantHandler),
 }
 # `opaque` is no namespaced op and can be in no file, so its declaration is not validated as one.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from amc_plugins.core.errors import SettingsError
-from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import INTS, OPAQUE
 from amc_plugins.core.latency_model import NodeModel
 from amc_plugins.core.latency_table import LatencyTable, cache_path, kernel_of
 from amc_plugins.core.outlines import NodeOutline, Piece, nodes_of
@@ -89,7 +89,7 @@ class Latency:
         nodes = nodes_of(piece)
         seconds = 0.0
         for number, node in enumerate(nodes):
-            if node.op in (SIZE, INT):
+            if node.op in INTS:
                 continue
             if node.op == OPAQUE:
                 seconds += self._opaque_seconds(node)
@@ -108,7 +108,7 @@ class Latency:
                 if piece[0] not in new:
                     continue
                 for number, node in enumerate(nodes_of(piece)):
-                    if node.op not in (SIZE, INT, OPAQUE):
+                    if node.op not in (*INTS, OPAQUE):
                         samples.setdefault((key, piece[0], number), {})[kernel_of(node)] = _entries(node)
         models = {place: NodeModel.of(kernels, kernels) for place, kernels in samples.items()}
         times = self.table.times(kernel for model in models.values() for kernel in model.needed())

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.describe import plain_params
-from amc_plugins.core.document import Node, Ref
+from amc_plugins.core.document import Node, Ref, tree_leaves
 from amc_plugins.core.errors import CaptureError, UnsupportedOpError
-from amc_plugins.core.intrinsics import CONSTANT, INT, SIZE, Constant, IntArithmetic, Size
+from amc_plugins.core.intrinsics import CONSTANT, INT, REQUIRE, SIZE, Constant, IntArithmetic, Require, Size
 from amc_plugins.core.names import Names
-from amc_plugins.core.source_lines import user_line
-from amc_plugins.core.structure import map_leaves, tensors_in
-from amc_plugins.core.tracing import TracedInt, TracedQuotient, TracedSize
+from amc_plugins.core.source_lines import is_asked_by_user, user_line
+from amc_plugins.core.structure import leaves, map_leaves, tensors_in
+from amc_plugins.core.tracing import TracedFloat, TracedInt, TracedSize
 from amc_plugins.core.views import Link, memory, place
-from amc_plugins.handlers import Call, LayerHandler, Value
+from amc_plugins.handlers import Call, Int, LayerHandler, Value
 
 __all__ = ["Ledger", "Recording", "version_of"]
 
@@ -42,6 +42,20 @@ class Recording:
     """Per opaque node: which op, where, and why it is opaque."""
     fixed_sizes: list[str] = field(default_factory=list)
     """Where a number computed from sizes became a constant of the record."""
+    fixed_values: set[str] = field(default_factory=set)
+    """Names of requirements on numbers that Python took, rather than compared."""
+
+    def drop_unused(self) -> None:
+        """Leave out nodes whose values nothing needs: what stays makes the outputs, or holds sizes to something."""
+        needed = set(tree_leaves(self.outputs))
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if node.op == REQUIRE or needed.intersection(node.outputs):
+                kept.append(node)
+                needed.update(node.inputs, node.symbols)
+        self.nodes = kept[::-1]
+        layers = {node.layer for node in self.nodes}
+        self.opaque = {name: reason for name, reason in self.opaque.items() if name in layers}
 
 
 @dataclass
@@ -68,14 +82,17 @@ class Ledger:
         self._trainable: dict[int, Tensor] = {}  # constants that were computed from trainable parameters
         self._names = Names()
         self._active = False
+        self._insists = False
+        self._computed: dict[tuple[Any, ...], str] = {}  # ints by the arithmetic that makes them
+        self._required: dict[tuple[Any, ...], str] = {}
 
     # --- values ---
 
     def _call(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], module: nn.Module | None) -> Call:
         def convert(item: Any) -> Any:
             if isinstance(item, TracedInt):
-                return Ref(item.source())
-            if isinstance(item, TracedQuotient):
+                return self._operand(item)
+            if isinstance(item, TracedFloat):
                 return self._fixed(item)
             return self._value(item) if isinstance(item, Tensor) else item
 
@@ -195,6 +212,16 @@ class Ledger:
 
     # --- ints ---
 
+    def _operand(self, number: int) -> Int:
+        """A number as nodes hold it; one of another record, around or inside this one, is plain."""
+        if not isinstance(number, TracedInt):
+            return int(number)
+        return Ref(number.source()) if number.recorder is self else number.plain()
+
+    def _inside_torch(self) -> bool:
+        """Whether it is not the user's code that is running: what torch asks sizes is the same for all of them."""
+        raise NotImplementedError
+
     def _size(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plain = func(*args, **kwargs)
         tensor = args[0] if args else kwargs["self"]
@@ -214,10 +241,36 @@ class Ledger:
             return func(*args, **kwargs)
         return TracedSize(self._traced_size(entry.name, dim, size) for dim, size in enumerate(tuple(tensor.shape))).numel()
 
-    def _fixed(self, number: TracedQuotient) -> float:
-        """A quotient of sizes as a plain number, which it stays in the record whatever the sizes are."""
-        self.recording.fixed_sizes.append(f"{float(number):g} at {user_line()}")
-        return float(number)
+    def _fixed(self, number: TracedFloat) -> float:
+        """A float computed from sizes as the number that it stays in the record: it is good for no other."""
+        self.recording.fixed_sizes.append(f"{number.plain():g} at {user_line()}")
+        self._insists = True
+        try:
+            return number.fixed()
+        finally:
+            self._insists = False
+
+    def _fix_floats(self, item: Any) -> None:
+        for number in leaves(item):
+            if isinstance(number, TracedFloat):
+                self._fixed(number)
+
+    def require(self, fn: str, left: Any, right: Any, *, value: bool = False) -> None:
+        """A node that holds the network to what Python saw of sizes while it was recorded (`SizeRecorder`)."""
+        if not self._active or not (self._insists or (not self._inside_torch() and is_asked_by_user())):
+            return
+        operands = [self._operand(one) for one in (left, right)]
+        key = (fn, *operands)
+        if value and key in self._required:
+            self.recording.fixed_values.add(self._required[key])
+        if key in self._required or (operands[0] == operands[1] and fn in ("eq", "le", "ge")):
+            return
+        name, where = self._names.numbered("require"), user_line() or "an unknown line"
+        self._required[key] = name
+        if value:
+            self.recording.fixed_values.add(name)
+        params = {"fn": fn, "operands": operands, "where": where}
+        self._int_node(name, REQUIRE, Require(fn, operands, where), params, [])
 
     def _traced_size(self, value: str, dim: int, size: int) -> TracedInt:
         name = f"{value}.size{dim}"
@@ -230,17 +283,17 @@ class Ledger:
         return TracedInt(size, self, source)
 
     def record_int(self, fn: str, operands: list[Any], result: int) -> TracedInt | int:
-        """A step of arithmetic on traced ints (`IntRecorder`); its node is made when something uses it."""
+        """A step of arithmetic on traced ints (`SizeRecorder`); its node is made when something uses it."""
         if not self._active:
             return result
-        made: list[str] = []
 
         def source() -> str:
-            if not made:
-                refs = [Ref(one.source()) if isinstance(one, TracedInt) else int(one) for one in operands]
-                made.append(self._names.numbered(fn))
-                self._int_node(made[0], INT, IntArithmetic(fn, refs), {"fn": fn, "operands": refs}, [])
-            return made[0]
+            refs = [self._operand(one) for one in operands]
+            key = (fn, *refs)
+            if key not in self._computed:
+                name = self._computed[key] = self._names.numbered(fn)
+                self._int_node(name, INT, IntArithmetic(fn, refs), {"fn": fn, "operands": refs}, [])
+            return self._computed[key]
 
         return TracedInt(result, self, source)
 

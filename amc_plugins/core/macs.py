@@ -12,7 +12,7 @@ from amc_plugins.core.channels import ChannelMap, channel_map
 from amc_plugins.core.describe import plain_params, typed_params
 from amc_plugins.core.document import Node
 from amc_plugins.core.errors import GraphError
-from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import INTS, OPAQUE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import on_meta, shapes
 from amc_plugins.core.shrink import keep_layer, kept_of
@@ -96,7 +96,7 @@ def profile(network: ReconstructedNetwork, *inputs: Any) -> Profile:
 
 def node_macs(node: Node, found: Mapping[str, Shape]) -> int | None:
     """MACs of one node for the given shapes of values."""
-    if node.op in (SIZE, INT):
+    if node.op in INTS:
         return 0
     inputs = [found[name] for name in node.inputs if name in found]
     if node.op == OPAQUE:

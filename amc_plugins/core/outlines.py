@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from amc_plugins.core.describe import plain_params
 from amc_plugins.core.document import Node, Ref, tree_leaves
 from amc_plugins.core.drawing.matching import made_from
-from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import INTS, OPAQUE
 from amc_plugins.core.network import DTYPES, ReconstructedNetwork, handler_for, walk
 from amc_plugins.core.shapes import on_meta
 from amc_plugins.core.structure import map_leaves, tensors_in
@@ -177,7 +177,7 @@ def _outlines(
 
 
 def _described(node: Node, module: nn.Module) -> tuple[dict[str, Any], dict[str, tuple[Shape, str]]]:
-    if node.op in (SIZE, INT):
+    if node.op in INTS:
         return dict(node.params), {}
     if node.op == OPAQUE:
         return {}, {}

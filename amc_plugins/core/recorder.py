@@ -23,7 +23,7 @@ from amc_plugins.core.ledger import Ledger, Recording, version_of
 from amc_plugins.core.plain_layers import without_hooks
 from amc_plugins.core.source_lines import shortest_handler, user_line
 from amc_plugins.core.structure import among, argument_names, leaves, map_leaves, tensors_in, to_tree
-from amc_plugins.core.tracing import TracedInt, TracedQuotient
+from amc_plugins.core.tracing import TracedFloat, TracedInt
 from amc_plugins.core.views import Link, memory, shared_base, write_back
 from amc_plugins.handlers import Declined
 
@@ -56,6 +56,7 @@ class Recorder(Ledger, TorchFunctionMode):
         self._copies: dict[int, nn.Parameter] = {}
         self._leaf: nn.Module | None = None
         self._busy = False  # the recorder itself is using tensors: not part of the network
+        self._in_call = False
         self._handles: list[Any] = []
         self._thread = threading.get_ident()
 
@@ -178,6 +179,16 @@ class Recorder(Ledger, TorchFunctionMode):
         kwargs = kwargs or {}
         if not self._active or self._busy or self._leaf is not None:
             return func(*args, **kwargs)
+        outer, self._in_call = self._in_call, True
+        try:
+            return self._called(func, args, kwargs)
+        finally:
+            self._in_call = outer
+
+    def _inside_torch(self) -> bool:
+        return self._in_call or self._busy or self._leaf is not None
+
+    def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = resolve_name(func) or f"{getattr(func, '__module__', '')}.{getattr(func, '__name__', func)}"
         if name in _SIZE_GETTERS:
             return self._size(func, args, kwargs)
@@ -251,6 +262,7 @@ class Recorder(Ledger, TorchFunctionMode):
         """What is computed from parameters and other constants alone is a constant: a standardised weight, a position bias.
         It is trainable where something that it is made of is.
         """
+        self._fix_floats((args, kwargs))
         versions = [version_of(tensor) for tensor in tensors]
         result = func(*args, **kwargs)
         for tensor, version in zip(tensors, versions, strict=True):
@@ -316,7 +328,7 @@ class Recorder(Ledger, TorchFunctionMode):
         inputs: list[str] = []
 
         def place(item: Any) -> Any:
-            if isinstance(item, TracedQuotient):
+            if isinstance(item, TracedFloat):
                 return self._fixed(item)
             if not isinstance(item, Tensor | TracedInt):
                 return item
@@ -362,6 +374,7 @@ class Recorder(Ledger, TorchFunctionMode):
             self._materialise([name])
             return name
 
+        self._fix_floats(output)
         self.recording.outputs = to_tree(output, leaf, "output")
         if not any(module.training for module in self.model.modules()):
             self.recording.returned = [one.detach().clone() for one in tensors_in(output)]

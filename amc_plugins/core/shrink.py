@@ -11,7 +11,7 @@ from amc_plugins.core.channels import BATCH, ChannelMap
 from amc_plugins.core.describe import plain_params
 from amc_plugins.core.document import Document, Node, Ref, tree_leaves
 from amc_plugins.core.errors import GraphError, PluginError
-from amc_plugins.core.intrinsics import INT, INT_OPS, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import INT, INT_OPS, INTS, OPAQUE, REQUIRE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import run_shapes
 from amc_plugins.handlers import Kept, Shape
@@ -34,20 +34,21 @@ def shrink(channels: ChannelMap, removed: Tensor, *, verify: bool = True) -> Rec
     network = channels.network
     layers: dict[str, nn.Module] = {}
     memo: dict[int, object] = {}  # one for all, so that layers that share a tensor share its copy
-    counts = _changing_counts(channels, kept)
+    static, changing = _counts(channels, kept)
     for layer in network.layer_names:
         module = network.layer(layer)
         nodes = network.nodes_of(layer)
-        literal = _with_literals(module, nodes[0], counts)
+        literal = _with_literals(module, nodes[0], static if any(_affected(node, kept, changing) for node in nodes) else {})
         changed = [keep_layer(literal, node, kept) for node in nodes if _touched(node, kept)]
         smaller = changed[0] if changed else literal
         layers[layer] = copy.deepcopy(module, memo) if smaller is module else smaller
     graph = network.graph.model_copy(deep=True)
+    # what the original asked about counts of channels that are others now is answered: it went the recorded way
+    graph.nodes = [node for node in graph.nodes if node.op != REQUIRE or not changing.intersection(node.symbols)]
     for node in graph.nodes:
-        if node.op not in (OPAQUE, SIZE, INT) and (_touched(node, kept) or counts.keys() & set(node.symbols)):
+        if node.op not in (*INTS, OPAQUE) and _affected(node, kept, changing):
             node.params = plain_params(handler_for(node.op), layers[node.layer])
-    if counts:
-        _drop_unused_ints(graph)
+    _drop_unused_ints(graph)
     shrunk = ReconstructedNetwork(graph, layers)
     shrunk.training = network.training
     if verify:
@@ -55,8 +56,10 @@ def shrink(channels: ChannelMap, removed: Tensor, *, verify: bool = True) -> Rec
     return shrunk
 
 
-def _changing_counts(channels: ChannelMap, kept: dict[str, Kept]) -> dict[str, int]:
-    """Int values that say how many channels there are, and would say another number now: their value before."""
+def _counts(channels: ChannelMap, kept: dict[str, Kept]) -> tuple[dict[str, int], set[str]]:
+    """Int values that say how many channels there are, with what they said before the removal; and those of them that would
+    say another number now.
+    """
     static: dict[str, int] = {}
     changing: set[str] = set()
     for node in channels.network.graph.nodes:
@@ -71,14 +74,18 @@ def _changing_counts(channels: ChannelMap, kept: dict[str, Kept]) -> dict[str, i
             static[node.name] = INT_OPS[node.params["fn"]](*operands)
             if changing.intersection(node.symbols):
                 changing.add(node.name)
-    return {name: static[name] for name in changing}
+    return static, changing
+
+
+def _affected(node: Node, kept: dict[str, Kept], changing: set[str]) -> bool:
+    return _touched(node, kept) or bool(changing.intersection(node.symbols))
 
 
 def _with_literals(module: nn.Module, node: Node, counts: dict[str, int]) -> nn.Module:
     """The layer with the numbers in place of computed counts of channels, which `keep` can then make smaller where they
     are sizes, and which stay what they were where the network computes with them.
     """
-    if node.op in (SIZE, INT) or not counts.keys() & set(node.symbols):
+    if node.op in INTS or not counts.keys() & set(node.symbols):
         return module
     handler = handler_for(node.op)
     params = {name: _substituted(value, counts) for name, value in plain_params(handler, module).items()}
@@ -150,7 +157,7 @@ def _touched(node: Node, kept: dict[str, Kept]) -> bool:
 
 def keep_layer(module: nn.Module, node: Node, kept: dict[str, Kept]) -> nn.Module:
     """What the handler keeps of a node's layer, with mode, dtype, device and `requires_grad` of the original."""
-    if node.op in (OPAQUE, SIZE, INT):
+    if node.op in (*INTS, OPAQUE):
         return module
     handler = handler_for(node.op)
     inputs = [kept[name] for name in node.inputs if name in kept]

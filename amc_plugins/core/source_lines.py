@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["shortest_handler", "user_line"]
+__all__ = ["is_asked_by_user", "shortest_handler", "user_line"]
 
 
 def user_line() -> str | None:
@@ -20,6 +20,14 @@ def user_line() -> str | None:
             return f"{frame.f_code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def is_asked_by_user() -> bool:
+    """Whether it is the user's code, not the framework's, that compares or converts a traced number right now."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") == "amc_plugins.core.tracing":
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is None or not frame.f_globals.get("__name__", "").startswith(("amc_plugins.core.", "amc_op_"))
 
 
 def shortest_handler(target: str, call: Callable[..., Any]) -> str:

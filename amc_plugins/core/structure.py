@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc_plugins.core.errors import CaptureError
-from amc_plugins.core.tracing import TracedInt
+from amc_plugins.core.tracing import TracedFloat, TracedInt
 
 __all__ = ["among", "argument_names", "leaves", "map_leaves", "tensors_in", "to_tree"]
 
@@ -73,7 +73,7 @@ def to_tree(item: Any, leaf: Callable[[str, Any], str], stem: str) -> Any:
     if item is None:
         return None
     if isinstance(item, bool | int | float | str):
-        return {"const": item}
+        return {"const": item.plain() if isinstance(item, TracedFloat) else item}
     if isinstance(item, Mapping):
         return {"dict": {str(key): to_tree(one, leaf, f"{stem}.{key}") for key, one in item.items()}}
     if isinstance(item, list):

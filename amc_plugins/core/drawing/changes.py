@@ -8,7 +8,7 @@ from typing import Any
 
 from amc_plugins.core.document import Document, Node, to_plain
 from amc_plugins.core.drawing.matching import made_from
-from amc_plugins.core.intrinsics import INT, SIZE
+from amc_plugins.core.intrinsics import INTS
 from amc_plugins.core.macs import Profile, Row
 
 __all__ = ["Change", "changes_of", "removed_layers"]
@@ -63,7 +63,7 @@ def removed_layers(before: Document, after: Document) -> tuple[str, ...]:
     """Layers of `before` that no layer of `after` stands for."""
     known = {node.layer for node in before.nodes}
     kept = {made_from(node.layer, known, node.origin) for node in after.nodes}
-    ints = {node.layer for node in before.nodes if node.op in (SIZE, INT)}
+    ints = {node.layer for node in before.nodes if node.op in INTS}
     return tuple(name for name in dict.fromkeys(node.layer for node in before.nodes) if name not in kept and name not in ints)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from amc_plugins.core.document import Node, Ref, Tree, tree_leaves
 from amc_plugins.core.drawing.changes import Change, changes_of, removed_layers
 from amc_plugins.core.drawing.words import count, shape_text, share
-from amc_plugins.core.intrinsics import CONSTANT, INT, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import CONSTANT, INT, INTS, OPAQUE, SIZE
 from amc_plugins.core.macs import Profile, Row, profile
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def picture_of(
     outputs = tree_leaves(document.outputs)
     by_name = {row.name: row for row in now.rows}
     formulas = _formulas(document.nodes)
-    shown = [node for node in document.nodes if node.op not in (SIZE, INT) or any(name in outputs for name in node.outputs)]
+    shown = [node for node in document.nodes if node.op not in INTS or any(name in outputs for name in node.outputs)]
     shapes = {
         name: shape
         for node in document.nodes
@@ -143,7 +143,7 @@ def _facts(now: Profile, then: Profile | None) -> str:
             return f"{count(after)} {name}"
         return f"{count(before)} → {count(after)} {name} ({share(before, after)})"
 
-    layers = len({row.layer for row in now.rows if row.op not in (SIZE, INT)})
+    layers = len({row.layer for row in now.rows if row.op not in INTS})
     macs = compared("MACs", None if then is None else then.total_macs, now.total_macs)
     if now.unknown:
         macs += f", {len(now.unknown)} unknown"
@@ -177,7 +177,7 @@ def _faint(
     """Wires of values that only give their size to somebody: without them their cards would hang in the air."""
     reached: dict[str, set[str]] = {}  # int value -> the tensors it comes from
     for node in nodes:
-        if node.op in (SIZE, INT):
+        if node.op in INTS:
             found = {name for name in node.inputs if name not in reached}
             for name in (*node.inputs, *node.symbols):
                 found |= reached.get(name, set())
