@@ -87,6 +87,14 @@ def test_positions_out_of_range_are_refused() -> None:
             PruningSampler(3, index)
 
 
+def test_it_is_built_and_checked_where_tensors_have_no_entries() -> None:
+    """Readers of files build layers on the meta device."""
+    with torch.device("meta"):
+        assert PruningSampler(3, [2, 0])(torch.empty(1, 3, 4)).shape == (1, 2, 4)
+        with pytest.raises(SettingsError, match="positions from 0 to 2"):
+            PruningSampler(3, [0, 3])
+
+
 def test_the_source_spelling_is_the_same_class() -> None:
     assert amc_pruning.PrunningSampler is PruningSampler
     with pytest.raises(AttributeError, match="no attribute `Other`"):

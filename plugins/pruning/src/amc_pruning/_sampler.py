@@ -34,7 +34,9 @@ class PruningSampler(nn.Module):
     def __init__(self, channels: int, index: Tensor | Sequence[int]) -> None:
         super().__init__()
         positions = torch.as_tensor(index, dtype=torch.long).detach().clone()
-        if positions.dim() != 1 or len(positions) == 0 or bool(((positions < 0) | (positions >= channels)).any()):
+        # On the meta device, where readers of files check shapes, a tensor has no entries to look at.
+        entries = positions.tolist() if not positions.is_meta else [] if isinstance(index, Tensor) else list(index)
+        if positions.dim() != 1 or len(positions) == 0 or not all(0 <= one < channels for one in entries):
             raise SettingsError(f"a sampler of {channels} channels needs positions from 0 to {channels - 1}; given was {index}")
         self.channels = channels
         self.register_buffer("index", positions, persistent=False)
