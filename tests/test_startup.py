@@ -67,6 +67,75 @@ def test_completion_loads_nothing_heavy_and_no_plugin(python: Python) -> None:
     assert plugin_modules(modules) == set()
 
 
+COMPRESS = "amc compress model.py : net keep-first --calibration data.py : images --set"
+"""As bash hands it over: split at every `:` and `=`."""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (f"{COMPRESS} ", {"share=", "norm=", "skip=", "limit=", "sorted=", "schedule="}),
+        (f"{COMPRESS} no", {"norm=l1", "norm=l2"}),
+        (f"{COMPRESS} norm =", {"l1", "l2"}),
+        (f"{COMPRESS} norm = l2", {"l2"}),
+        (f"{COMPRESS} sorted = t", {"true"}),
+        (f"{COMPRESS} sh", {"share=0.5"}),
+        (f"{COMPRESS} li", {"limit="}),
+        ("amc compress model.py : net nobody --set ", set()),
+        ("amc plugins check keep-first --set no", {"norm=l1", "norm=l2"}),
+        ("amc train a.pkl keep-first --set ", set()),
+    ],
+)
+def test_completion_of_settings_loads_the_one_declaration(python: Python, words: str, expected: set[str]) -> None:
+    """Pydantic, which declares settings, and the plugin's light module; no torch, no other plugin."""
+    count = len(words.split()) - (not words.endswith(" "))
+    env = {"_AMC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    done = python("-c", AMC, dists=("good", "system_exit"), env=env)
+    assert set(done.stdout.split()) == expected, done.stderr
+    modules = modules_after(done)
+    assert modules & {"torch", "numpy", "scipy", "sklearn", "rich"} == set()
+    assert {name.partition(".")[0] for name in plugin_modules(modules)} <= {"fixture_good"}
+    assert "fixture_good._impl" not in modules
+
+
+def test_other_shells_get_the_whole_word(python: Python) -> None:
+    env = {"_AMC_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    line = "amc compress model.py:net keep-first --set norm="
+    done = python("-c", AMC, dists=("good",), env={**env, "_TYPER_COMPLETE_ARGS": line})
+    assert done.stdout.split() == ["norm=l1", "norm=l2"]
+
+
+def test_completion_of_a_recipes_settings(python: Python, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('[compress]\nmethod = "keep-first"\n')
+    for words, expected in (
+        ("compress.settings.no", ["norm=l1", "norm=l2"]),
+        ("compress.all", ["allocation=curves", "allocation=uniform"]),
+        ("see", ["seed=0"]),
+    ):
+        env = {"_AMC_COMPLETE": "complete_bash", "COMP_WORDS": f"amc run recipe.toml --set {words}", "COMP_CWORD": "4"}
+        done = python("-c", AMC, dists=("good",), env=env)
+        found = [one.rpartition(".")[2] for one in done.stdout.split()]
+        assert found == expected, done.stderr
+        assert "torch" not in modules_after(done)
+
+
+@pytest.mark.parametrize("count", [50])
+def test_the_listing_of_many_distributions_imports_what_that_of_one_does(python: Python, tmp_path: Path, count: int) -> None:
+    many = tmp_path / "many"
+    for number in range(count):
+        info = many / f"amc_fixture_many{number}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: amc-fixture-many{number}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[amc_plugins.compressors]\nmany-{number} = fixture_many{number}.plugin\n")
+    one = python("-c", AMC, "plugins", "list", "--json", dists=("good",))
+    all_of_them = python("-c", AMC, "plugins", "list", "--json", dists=("good", str(many)))
+    assert all_of_them.returncode == 0, all_of_them.stderr
+    names = {plugin["name"] for plugin in json.loads(all_of_them.stdout)["plugins"]}
+    assert {f"many-{number}" for number in range(count)} <= names and "keep-first" in names
+    assert modules_after(all_of_them) == modules_after(one)
+    assert len(modules_after(all_of_them)) <= BUDGET
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 def test_the_listing_on_a_terminal_keeps_to_the_budget(tmp_path: Path) -> None:
     """There rich draws the table."""

@@ -16,6 +16,7 @@ import typer
 
 from amc_plugins import __version__
 from amc_plugins.cli import capture, check, compress, doctor, new, plugins, recipe, render, runs, train
+from amc_plugins.cli.completion import whole_words
 from amc_plugins.cli.errors import INTERRUPTED, report
 from amc_plugins.cli.plain_values import spare_conversions
 from amc_plugins.cli.state import Options, apply
@@ -66,7 +67,8 @@ def run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     spare_conversions(command)
     try:
-        result = command.main(args=list(arguments), prog_name="amc", standalone_mode=False)
+        with whole_words(os.environ):
+            result = command.main(args=list(arguments), prog_name="amc", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported, with the exit code that says what it was
         return report(error)
     if result == INTERRUPTED:  # typer turns Ctrl-C into this exit code without a word

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amc_plugins.core.discovery import discover
+from amc_plugins.cli import completion
 from amc_plugins.core.errors import SettingsError
 from amc_plugins.core.example_inputs import ExampleInput, parse_input
 
@@ -37,10 +37,7 @@ __all__ = [
 def complete(kind: str) -> Any:
     """Completion of the names of one kind of plugin; reads metadata alone."""
 
-    def names(incomplete: str) -> list[str]:
-        return sorted({record.name for record in discover(kind) if record.name.startswith(incomplete)})
-
-    return names
+    return completion.names(kind)
 
 
 Network = Annotated[
@@ -75,7 +72,11 @@ DataSettings = Annotated[
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="A setting of the plugin, as `amc plugins show` lists them; repeatable."
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        autocompletion=completion.settings,
+        help="A setting of the plugin, as `amc plugins show` lists them; repeatable.",
     ),
 ]
 Calibration = Annotated[

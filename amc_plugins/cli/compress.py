@@ -28,6 +28,7 @@ from amc_plugins.cli.arguments import (
     parse_ratios,
     parse_settings,
 )
+from amc_plugins.cli.completion import tuner_settings
 from amc_plugins.cli.networks import check_outputs, evaluation, loader, open_network, removed_share, write_outputs
 from amc_plugins.cli.progress import working
 from amc_plugins.core.errors import SettingsError
@@ -173,7 +174,10 @@ def tune(
     compressor: CompressorOption = None,
     settings: SettingsOption = None,
     tuner_set: Annotated[
-        list[str] | None, typer.Option("--tuner-set", metavar="KEY=VALUE", help="A setting of the tuner; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--tuner-set", metavar="KEY=VALUE", autocompletion=tuner_settings, help="A setting of the tuner; repeatable."
+        ),
     ] = None,
     inputs: Input = None,
     weights: Weights = None,

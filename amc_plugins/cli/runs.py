@@ -9,6 +9,7 @@ import typer
 
 from amc_plugins.cli import render
 from amc_plugins.cli.arguments import Json, parse_settings
+from amc_plugins.cli.completion import recipe_settings
 from amc_plugins.cli.networks import removed_share
 from amc_plugins.cli.progress import quietly, resumable, step_lines, watching
 from amc_plugins.core.errors import CheckFailed
@@ -31,7 +32,13 @@ def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe: a .toml file.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="PATH=VALUE", help="A value of the recipe by its dotted path: compress.total=0.3."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="PATH=VALUE",
+            autocompletion=recipe_settings,
+            help="A value of the recipe by its dotted path: compress.total=0.3.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check all that the run needs, print its steps and the recipe; write nothing.")
