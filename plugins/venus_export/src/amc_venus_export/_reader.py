@@ -127,7 +127,7 @@ def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> tuple[Ten
     end = 0
     for i, (place, spec) in enumerate(zip(root.placements, root.document["tensors"], strict=True)):
         start = header.data_offset + place.offset
-        if any(view[header.data_offset + end : start]):
+        if start > (last := header.data_offset + end) and any(view[last:start].tobytes()):
             raise VnModelError("PADDING_NONZERO", f"bytes before tensor `{place.name}` are not zero", f"tensors[{i}]")
         data = view[start : start + place.nbytes]
         if verify and zlib.crc32(data) != place.crc32:

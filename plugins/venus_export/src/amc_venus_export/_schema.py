@@ -252,6 +252,8 @@ def _name(value: object, where: str) -> str:
 
 def _fields(value: object, where: str, keys: tuple[str, ...], newer: bool, *, optional: tuple[str, ...] = ()) -> Plain:
     given = _object(value, where)
+    if tuple(given) == keys:  # as the writer has them
+        return given
     for key in keys:
         if key not in given:
             raise VnModelError("SCHEMA_MISSING", f"`{key}` is missing", where)

@@ -36,9 +36,10 @@ def amc_exporters() -> Iterable[ExporterSpec]:
     yield ExporterSpec(
         name="vnmodel",
         summary="one self-describing file: this project's own open format, not Huya's Venus format",
-        api=(1, 0),
+        api=(1, 1),
         target="amc_venus_export._exporter:VnModelExporter",
         settings=VnModelSettings,
         suffixes=(".vnmodel",),
         loads=True,
+        engines={"venus": "amc_venus_export._engine:VenusRuntime"},
     )
