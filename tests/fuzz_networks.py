@@ -389,7 +389,7 @@ def written(draw: Draw, x: Tensor) -> Step:
         elif how == "piece":
             x.split([start + 1, c - start - 1], 1)[0].sub_(1) if start + 1 < c else x.view_as(x).sub_(1)
         elif how == "copy":
-            x[:, :, :1].copy_(x[:, :, 1:2])
+            x[:, :, :1].copy_(x[:, :, -1:])
         else:
             first = x[:, : start + 1]
             x.mul_(2)
