@@ -10,21 +10,25 @@ import argparse
 import json
 import os
 import re
-import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.zoo import child
+from benchmarks.zoo.loader import loader
 from benchmarks.zoo.models import names
 from benchmarks.zoo.parts import PARTS, ROOT
 
 CACHE = Path(os.environ.get("AMC_BENCHMARKS_CACHE", ROOT / "benchmarks" / ".cache")) / "zoo"
+
+_PROCESSES = get_context("forkserver")
+"""Forks of a process that has imported the libraries and done nothing with them: seconds less per model."""
 
 
 def versions() -> dict[str, str]:
@@ -78,43 +82,25 @@ def attempt(name: str, parts: list[str], options: argparse.Namespace) -> dict[st
     """One process for all of the parts: the stages of those that it came to, at least of the first."""
     seconds = {part: options.seconds or PARTS[part].seconds for part in parts}
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        output = Path(folder) / "stages.json"
-        command = [sys.executable, "-m", "benchmarks.zoo.child", name, str(output)]
-        try:
-            status, errors = process(
-                [*shlex.split(options.under), *command, *(f"{part}={limit}" for part, limit in seconds.items())],
-                {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder},
-                4 * sum(seconds.values()),
-            )
-        except subprocess.TimeoutExpired as error:
-            status, errors = -signal.SIGKILL, str(error)
+        process = _PROCESSES.Process(target=child.main, args=(name, folder, seconds))
+        process.start()
+        process.join(4 * sum(seconds.values()))
+        process.kill()
+        process.join()
+        output, errors = Path(folder) / child.RECORD, Path(folder) / child.ERRORS
         found: dict[str, dict[str, Any]] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+        said = errors.read_text(encoding="utf-8", errors="replace") if errors.is_file() else ""
     found = found or {parts[0]: {"start": {"state": "running"}}}
     for part, stages in found.items():
         for stage in stages.values():
             if stage["state"] == "running":
-                stage.update(state="failed", why=ended(status, errors, seconds[part]))
+                stage.update(state="failed", why=ended(process.exitcode or 0, said, seconds[part]))
     return found
-
-
-def process(command: list[str], environment: dict[str, str], seconds: int) -> tuple[int, str]:
-    """Run it: its exit status and what it wrote to standard error."""
-    run = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
-    return run.returncode, run.stderr
 
 
 def ended(status: int, errors: str, seconds: int) -> str:
     """Why a process stopped in the middle of a stage."""
-    if status in (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU, 128 + signal.SIGKILL):
+    if status in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"killed at the limit of {seconds} CPU seconds or for memory"
     lines = errors.strip().splitlines()
     return f"the process ended with status {status}: {lines[-1][:300] if lines else 'no message'}"
@@ -127,9 +113,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--again", choices=("no", "failed", "stale", "all"), default="no", help="what to measure once more")
     parser.add_argument("--seconds", type=int, default=0, help="CPU seconds per model and part; by default of the part")
-    parser.add_argument("--under", default="", metavar="COMMAND", help="runs each process: `nice -n 19`, `flock FILE`")
     options = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _PROCESSES.set_forkserver_preload(["benchmarks.zoo.child", "timm", "torchvision"])
     fingerprints, libraries = {part: one.fingerprint() for part, one in PARTS.items()}, versions()
     work: list[tuple[str, list[str]]] = []
     for name in names():
@@ -137,7 +124,7 @@ def main() -> int:
             record = record_of(name, libraries)
             parts = [one for one in PARTS if one in options.parts and wanted(record, one, options.again, fingerprints[one])]
             work += [(name, parts)] if parts else []
-    with ThreadPoolExecutor(options.jobs) as pool:
+    with loader(), ThreadPoolExecutor(options.jobs) as pool:
         for count, line in enumerate(pool.map(lambda one: measure(*one, options, fingerprints), work), 1):
             print(f"{count}/{len(work)} {line}", flush=True)
     return 0

@@ -1,7 +1,5 @@
 """Parts of the checks of one model, in a process of its own with limits of time and memory.
 
-    python -m benchmarks.zoo.child MODEL RECORD PART=SECONDS...
-
 The record is written before and after each stage, so that a killed process leaves what it did and where it was.
 """
 
@@ -12,14 +10,13 @@ import logging
 import math
 import os
 import resource
-import sys
+import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
@@ -27,11 +24,16 @@ from benchmarks.zoo.models import entry
 from benchmarks.zoo.parts import PARTS
 from benchmarks.zoo.subject import Missing, Refused, Stage, Subject, last_line
 
-__all__ = ["run"]
+__all__ = ["ERRORS", "RECORD", "main"]
+
+RECORD, ERRORS = "stages.json", "errors.txt"
 
 
-def main() -> int:
-    name, record = sys.argv[1], Path(sys.argv[2])
+def main(name: str, folder: str, seconds: dict[str, int]) -> None:
+    """Parts with their CPU seconds, in order. `folder` gets the record, what is said on standard error, and temporary files."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(Path(folder) / ERRORS, os.O_WRONLY | os.O_CREAT), 2)
+    tempfile.tempdir = folder
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)  # a fused attention that rounds differently; capture leaves it aside too
@@ -39,12 +41,10 @@ def main() -> int:
     warnings.simplefilter("ignore")
     subject = Subject(entry(name))
     found: dict[str, Any] = {}
-    for limit in sys.argv[3:]:
-        part, _, seconds = limit.partition("=")
-        allow(int(seconds), PARTS[part].gigabytes)
+    for part, limit in seconds.items():
+        allow(limit, PARTS[part].gigabytes)
         found[part] = {}
-        run(subject, PARTS[part].stages(), found[part], lambda: write(record, found))
-    return 0
+        run(subject, PARTS[part].stages(), found[part], lambda: write(Path(folder) / RECORD, found))
 
 
 def allow(seconds: int, gigabytes: float) -> None:
@@ -54,7 +54,7 @@ def allow(seconds: int, gigabytes: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 2**30), resource.RLIM_INFINITY))
 
 
-def run(subject: Subject, stages: dict[str, Stage], found: dict[str, Any], keep: Any) -> None:
+def run(subject: Subject, stages: dict[str, Stage], found: dict[str, Any], keep: Callable[[], None]) -> None:
     """The stages in their order. A stage that needs what an earlier one failed to give is left out."""
     for stage, action in stages.items():
         found[stage] = {"state": "running"}
@@ -84,7 +84,3 @@ def write(path: Path, found: dict[str, Any]) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(found), encoding="utf-8")
     temporary.replace(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,15 +1,16 @@
-"""Load networks from files where the libraries of their models cannot be imported: `loaded.py FILE...`.
+"""Load networks from files where the libraries of their models cannot be imported: `loaded.py SOCKET`, until it is ended.
 
-`expected.pt` beside a file holds inputs and what the model makes of them. Prints, as JSON, what became of each file: `equal`,
-`differs: ...` or the error that refused it.
+`expected.pt` beside a file holds inputs and what the model makes of them. The answer is, per file, `equal`, `differs: ...` or
+the error that refused it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,35 @@ def compared(path: Path, inputs: list[Any], expected: list[torch.Tensor]) -> str
     return "equal"
 
 
-def main() -> int:
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
+def serve(address: str) -> None:
+    """Each connection sends paths and gets what became of the files, from a process forked for it."""
+    with Listener(address, family="AF_UNIX") as listener:
+        while True:
+            with listener.accept() as connection:
+                child = os.fork()
+                if child == 0:
+                    status = 1
+                    try:
+                        connection.send(answer(connection.recv()))
+                        status = 0
+                    finally:
+                        os._exit(status)
+                os.waitpid(child, 0)
+
+
+def answer(paths: list[str]) -> dict[str, str]:
     found = {}
-    for path in map(Path, sys.argv[1:]):
+    for path in map(Path, paths):
         kept = torch.load(path.with_name("expected.pt"), weights_only=True)
         found[path.suffix[1:]] = compared(path, kept["inputs"], kept["expected"])
     assert all(sys.modules[absent] is None for absent in ABSENT)
-    json.dump(found, sys.stdout)
+    return found
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    serve(sys.argv[1])
     return 0
 
 
