@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from amc_training import TrainingError
+from amc_training._features import _moments
 from amc_training._settings import LabelledSettings
 from amc_training._tasks import metric_of, training_loss, validation_loss
 from amc_training.losses import (
@@ -21,6 +22,8 @@ from amc_training.losses import (
 )
 from torch import nn
 from torch.nn import functional
+
+from amc_plugins.plugin import SettingsError
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -64,6 +67,24 @@ def test_hint_maps_the_students_channels() -> None:
     target = random(2, 5, 4, 4, seed=2)
     assert torch.allclose(hint(random(2, 3, 4, 4), target), 0.5 * functional.mse_loss(mapped, target))
     assert hint(random(2, 3), random(2, 5)).requires_grad
+
+
+def test_a_hint_starts_from_the_least_squares_relative_to_the_variance() -> None:
+    x, noise = random(64, 3, 4, 4), random(64, 5, 4, 4, seed=1)
+    y = torch.einsum("dc,nchw->ndhw", random(5, 3, seed=2), x) + 0.1 * noise + 3.0
+    pairs = [_moments("a", x[k : k + 16], y[k : k + 16]) for k in range(0, 64, 16)]
+    total = pairs[0]
+    for one in pairs[1:]:
+        total = total.add(one)
+    hint = Hint(3, 5).double()
+    hint.start(total)
+    rows, targets = (one.movedim(1, -1).flatten(0, -2) for one in (x, y))
+    expected = torch.linalg.lstsq(rows, targets).solution.T
+    assert torch.allclose(hint.weight, expected, atol=1e-4)
+    error = (rows @ expected.T - targets).square().mean() / targets.var(dim=0, correction=0).mean()
+    assert hint(x, y).item() == pytest.approx(0.5 * error.item(), rel=1e-5)
+    with pytest.raises(SettingsError, match="the same for all inputs"):
+        hint.start(_moments("a", x, torch.ones(64, 5, 4, 4, dtype=torch.float64)))
 
 
 def test_attention_does_not_depend_on_the_number_of_channels() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import amc_plugins as amc
 
-IMAGES, LABELS = torch.zeros(8, 1, 8, 8), torch.arange(8)
+IMAGES, LABELS = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_one_hot_integers_get_a_hint_and_probabilities_are_taken(captured: Any) 
         ("a path", "inputs a str, and the network was captured with"),
     ],
 )
-@pytest.mark.parametrize("trainer", ["supervised", "distillation"])
+@pytest.mark.parametrize("trainer", ["supervised", "distillation", "quantization"])
 def test_inputs_that_the_network_was_not_captured_with(trainer: str, images: Any, message: str, captured: Any) -> None:
     teacher = {"teacher": captured} if trainer == "distillation" else {}
     with pytest.raises(TrainingError, match=message):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import gather_object
@@ -15,7 +16,6 @@ from torch.utils.data import DataLoader
 from amc_training._errors import TrainingError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
@@ -94,6 +94,15 @@ class Acceleration:
         """Add the gradients of `loss`; `complete`: they are the last before a step, so processes exchange them now."""
         with nullcontext() if complete else self._accelerator.no_sync(network):
             self._accelerator.backward(loss)
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Make the gradients of parameters that are not the network's their means over the processes."""
+        if self.processes == 1:
+            return
+        for parameter in parameters:
+            if parameter.requires_grad:
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self._accelerator.reduce(own, reduction="mean")
 
     def step(self, parameters: Iterable[nn.Parameter]) -> bool:
         """One step of the optimizer, gradients clipped to `clip_norm`, then none. False: skipped, float16 overflowed."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from amc_plugins.graph import ReconstructedNetwork
+import torch
+
 from amc_plugins.plugin import SettingsError
 from amc_training._distiller import Distilling, Terms
+from amc_training._features import last_features
 from amc_training._fitting import Batches, LabelledLoop, LabelledTrainer
+from amc_training._rng import peek
+from amc_training._values import device_of, inputs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +22,10 @@ __all__ = ["DistillationTrainer"]
 
 
 class DistillationTrainer(LabelledTrainer):
-    """Trains on labels and on a teacher: class probabilities, hints and attention maps, each with a weight."""
+    """Trains on labels and on a teacher: class probabilities, hints and attention maps, each with a weight.
+
+    The maps of hints start from the least squares over the first training batches.
+    """
 
     name = "distillation"
     settings: DistillationSettings
@@ -33,16 +40,21 @@ class DistillationTrainer(LabelledTrainer):
     def loop(self, network: nn.Module, batches: Batches, teacher: nn.Module | None) -> LabelledLoop:
         assert teacher is not None
         settings = self.settings
+        device = torch.device(settings.device) if settings.device else device_of(network)
+        hints = last_features(teacher, network) if settings.hint_layers is None else settings.hint_layers
+        hints = hints if settings.hint_weight else []
+        attention = settings.attention_layers if settings.attention_weight else []
+        alone = not hints and not attention
         terms = Terms(
-            network,
-            teacher,
-            logits=settings.logits_weight,
+            network.to(device),
+            teacher.to(device),
+            logits=float(alone) if settings.logits_weight is None else settings.logits_weight,
             temperature=settings.temperature,
-            hints=settings.hint_layers,
+            hints=hints,
             hint_weight=settings.hint_weight,
-            attention=settings.attention_layers,
+            attention=attention,
             attention_weight=settings.attention_weight,
-            inputs=_example(teacher) if settings.hint_layers else (),
+            inputs=[inputs_of(batch, device) for batch in peek(batches.train, settings.calibration_batches)] if hints else [],
         )
         return _DistillationLoop(network, settings, batches, teacher, terms)
 
@@ -55,12 +67,3 @@ class _DistillationLoop(Distilling, LabelledLoop):
     ) -> None:
         LabelledLoop.__init__(self, network, settings, batches, helper=terms)
         self._learn_from(teacher, terms, settings.label_weight)
-
-
-def _example(teacher: nn.Module) -> tuple[Any, ...]:
-    if not isinstance(teacher, ReconstructedNetwork):
-        raise SettingsError(
-            f"hints need a captured teacher, given was a {type(teacher).__name__}",
-            hint="teacher = amc.capture(model, example_input)",
-        )
-    return teacher.example_inputs(batch=2)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from amc_plugins.plugin import SettingsError
 from amc_plugins.training import TrainingResult
 from amc_training._base import BaseTrainer
-from amc_training._features import Taps, feature_channels, matched
+from amc_training._features import Taps, matched, paired_moments
 from amc_training._losses import AttentionTransfer, Hint, LogitDistillation
 from amc_training._values import predict
 
@@ -30,10 +31,10 @@ class Terms(nn.Module):
         hints: layers, by name or glob, whose outputs the student imitates through a learnt 1 x 1 map (Romero et al. 2015).
         attention: the same for attention maps (Zagoruyko and Komodakis 2017).
         hint_weight, attention_weight: of the means over these layers.
-        inputs: one batch of inputs, needed with hints: it tells the numbers of channels.
+        inputs: batches of the networks' inputs, needed with hints: their maps start from the least squares over them.
 
     Raises:
-        SettingsError: a name matches nothing, or a layer gives no tensor with channels.
+        SettingsError: a name matches nothing, a layer gives no tensor with channels, or nothing would be learnt.
     """
 
     def __init__(
@@ -41,25 +42,30 @@ class Terms(nn.Module):
         student: nn.Module,
         teacher: nn.Module,
         *,
-        logits: float = 0.9,
-        temperature: float = 4.0,
+        logits: float = 1.0,
+        temperature: float = 2.0,
         hints: Sequence[str] = (),
         hint_weight: float = 1.0,
         attention: Sequence[str] = (),
         attention_weight: float = 1000.0,
-        inputs: tuple[Any, ...] = (),
+        inputs: Iterable[tuple[Any, ...]] = (),
     ) -> None:
         super().__init__()
         self.weights = {"logits": logits, "hint": hint_weight, "attention": attention_weight}
         self.logits = LogitDistillation(temperature) if logits else None
         self.hinted = matched(student, teacher, hints, "hint_layers") if hint_weight else []
         self.attended = matched(student, teacher, attention, "attention_layers") if attention_weight else []
+        if self.logits is None and not self.hinted and not self.attended:
+            raise SettingsError(
+                "nothing would be learnt from the teacher: give a weight of its class probabilities, or layers to imitate"
+            )
         self.attention = AttentionTransfer()
         self.maps = nn.ModuleList()
         if self.hinted:
-            ours = feature_channels(student, [one for one, _ in self.hinted], inputs)
-            theirs = feature_channels(teacher, [one for _, one in self.hinted], inputs)
-            self.maps.extend(Hint(ours[a], theirs[b]) for a, b in self.hinted)
+            for moments in paired_moments(student, teacher, self.hinted, inputs):
+                hint = Hint(*moments.cross.shape)
+                hint.start(moments)
+                self.maps.append(hint)
 
     def taps(self, student: nn.Module, teacher: nn.Module) -> tuple[Taps, Taps]:
         """Taps of the layers whose outputs are compared."""
@@ -139,8 +145,8 @@ class Distilling(BaseTrainer):
         super().load_extra_state(state)
         self._terms.load_state_dict(state["terms"])
 
-    def _trained(self) -> list[nn.Parameter]:
-        return [*super()._trained(), *self._terms.parameters()]
+    def _helping(self) -> list[nn.Parameter]:
+        return [*super()._helping(), *self._terms.parameters()]
 
 
 class BaseDistiller(Distilling):
@@ -174,7 +180,7 @@ class BaseDistiller(Distilling):
         *,
         teacher: nn.Module,
         terms: Terms | None = None,
-        label_weight: float = 0.1,
+        label_weight: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(

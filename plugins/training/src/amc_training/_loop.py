@@ -131,17 +131,17 @@ class Loop(Saving):
 
     def _descend(self) -> None:
         assert self._acceleration is not None
-        moved = self._acceleration.step(self._trained())
+        self._acceleration.average(self._helping())
+        moved = self._acceleration.step([*self._module.parameters(), *self._helping()])
         self._step += 1
         if self._averaged is not None:
             self._averaged.update_parameters(self._module)
         if self._scheduler is not None and self.scheduler_interval == "step" and moved:
             self._scheduler.step()
 
-    def _trained(self) -> list[nn.Parameter]:
-        """What gradients are clipped over: the network's parameters, and those of a criterion that learns."""
-        learned = self._criterion.parameters() if isinstance(self._criterion, nn.Module) else ()
-        return [*self._module.parameters(), *learned]
+    def _helping(self) -> list[nn.Parameter]:
+        """Parameters that are trained with the network's, and clipped together with them: those of a criterion that learns."""
+        return list(self._criterion.parameters()) if isinstance(self._criterion, nn.Module) else []
 
     # ------------------------------------------------------------------ within an epoch
 

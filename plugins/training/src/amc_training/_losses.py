@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amc_plugins.compression import solve_gram
+from amc_plugins.plugin import SettingsError
 from amc_training._errors import TrainingError
+
+if TYPE_CHECKING:
+    from amc_training._features import Moments
 
 __all__ = ["AttentionTransfer", "DiceLoss", "FocalLoss", "Hint", "LogitDistillation", "bin_distance", "kurtosis_distance"]
 
@@ -74,11 +80,14 @@ class LogitDistillation(nn.Module):
 
 
 class Hint(nn.Module):
-    """Half the squared distance of a teacher's feature map from a learnt 1 x 1 map of the student's, a mean over entries.
+    """Half the squared distance of a teacher's feature map from a learnt 1 x 1 map of the student's, a mean over entries,
+    relative to the variance of the teacher's.
 
     Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015, eq. 3, with the mean in place of the sum. Student (N, C, ...),
-    teacher (N, D, ...) of the same size; the map starts as the identity where C = D.
+    teacher (N, D, ...) of the same size. Until `start` is called the map is the identity where C = D, and the variance 1.
     """
+
+    scale: Tensor
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
         super().__init__()
@@ -89,10 +98,26 @@ class Hint(nn.Module):
             generator = torch.Generator().manual_seed(0)
             nn.init.kaiming_uniform_(weight, nonlinearity="linear", generator=generator)
         self.weight = nn.Parameter(weight)
+        self.register_buffer("scale", torch.ones(()))
+
+    def start(self, moments: Moments) -> None:
+        """Start from the map of least squares and the teacher's variance, a mean over channels, of these moments.
+
+        Raises:
+            SettingsError: the teacher's features do not vary.
+        """
+        means = moments.sums / moments.count
+        variance = float((moments.squares / moments.count - means.square()).clamp(min=0).mean())
+        if not variance > 0:
+            raise SettingsError("the teacher's features are the same for all inputs: there is nothing to learn from them")
+        solution = solve_gram(moments.gram, moments.cross, per_unknown=moments.count / len(moments.gram))
+        with torch.no_grad():
+            self.weight.copy_(solution.T)
+            self.scale.fill_(variance)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         mapped = torch.einsum("dc,nc...->nd...", self.weight, student)
-        return 0.5 * functional.mse_loss(mapped, teacher)
+        return 0.5 * functional.mse_loss(mapped, teacher) / self.scale
 
 
 class AttentionTransfer(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,8 @@ from amc_training._errors import TrainingError
 from amc_training._fake_quantize import FakeQuantize, WeightQuantizer
 from amc_training._fitting import Batches, LabelledLoop, LabelledTrainer
 from amc_training._losses import bin_distance
+from amc_training._rng import peek
+from amc_training._shapes import explained
 from amc_training._values import device_of, inputs_of
 
 if TYPE_CHECKING:
@@ -122,12 +123,14 @@ def _start_ranges(network: ReconstructedNetwork, train: Iterable[Any], batches: 
     network.eval()
     seen: dict[str, list[Tensor]] = {}
     with torch.no_grad():
-        for batch in islice(iter(train), batches):
-            for step in walk(network, inputs_of(batch, device_of(network)), run=exact):
-                if isinstance(step.module, FakeQuantize):
-                    values = step.inputs[0].flatten()
-                    every = max(1, values.numel() * batches // _SAMPLES)
-                    seen.setdefault(step.node.layer, []).append(values[::every])
+        for batch in peek(train, batches):
+            inputs = inputs_of(batch, device_of(network))
+            with explained(network, inputs):
+                for step in walk(network, inputs, run=exact):
+                    if isinstance(step.module, FakeQuantize):
+                        values = step.inputs[0].flatten()
+                        every = max(1, values.numel() * batches // _SAMPLES)
+                        seen.setdefault(step.node.layer, []).append(values[::every])
     for module, training in modes:
         module.training = training
     if not seen:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["isolated", "loader_generators", "restore", "state"]
+from amc_training._errors import TrainingError
+
+__all__ = ["isolated", "loader_generators", "peek", "restore", "state"]
 
 
 @contextmanager
@@ -63,6 +66,28 @@ def loader_generators(loaders: Iterable[Any]) -> list[torch.Generator]:
             if isinstance(generator, torch.Generator) and all(generator is not other for other in found):
                 found.append(generator)
     return found
+
+
+def peek(loader: Iterable[Any], batches: int) -> list[Any]:
+    """The first batches of a loader. No generator moves: what follows is as if nobody had looked.
+
+    Raises:
+        TrainingError: the loader can be read only once.
+    """
+    if isinstance(loader, Iterator):
+        raise TrainingError(
+            f"the training loader is a {type(loader).__name__}, which can be read only once, and its first batches are needed "
+            "before the training",
+            hint="give an iterable that starts again, for example a DataLoader or a list of batches",
+        )
+    generators = loader_generators([loader])
+    states = [generator.get_state() for generator in generators]
+    try:
+        with isolated(None, torch.device("cpu")):
+            return list(islice(loader, batches))
+    finally:
+        for generator, before in zip(generators, states, strict=True):
+            generator.set_state(before)
 
 
 def _start(seed: int, device: torch.device) -> None:

@@ -93,21 +93,34 @@ class SupervisedSettings(LabelledSettings):
 class DistillationSettings(LabelledSettings):
     """How `distillation` trains. Layers are named as in the networks, with globs, and matched by name."""
 
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of both distributions")] = 4.0
-    logits_weight: Annotated[Weight, Field(description="of the divergence from the teacher's class probabilities")] = 0.9
-    label_weight: Annotated[Weight, Field(description="of the loss on labels; 0: batches need no labels")] = 0.1
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of both distributions")] = 2.0
+    logits_weight: Annotated[
+        Weight | None,
+        Field(
+            description="of the divergence from the teacher's class probabilities; not given: 1 where no layer is imitated, "
+            "else 0"
+        ),
+    ] = None
+    label_weight: Annotated[Weight, Field(description="of the loss on labels; 0: batches need no labels")] = 1.0
     hint_layers: Annotated[
-        Layers, Field(description="layers whose outputs the student imitates, through a learnt 1 x 1 map")
-    ] = []
-    hint_weight: Annotated[Weight, Field(description="of the hint loss")] = 1.0
+        Layers | None,
+        Field(
+            description="layers whose outputs the student imitates, through a learnt 1 x 1 map; not given: what the last "
+            "convolution or linear layer reads, where both networks were captured"
+        ),
+    ] = None
+    hint_weight: Annotated[
+        Weight, Field(description="of the hint loss, half the squared distance relative to the variance of what is imitated")
+    ] = 1.0
+    calibration_batches: Annotated[int, Field(ge=1, description="training batches from which the maps of hints start")] = 4
     attention_layers: Annotated[Layers, Field(description="layers whose attention maps the student imitates")] = []
     attention_weight: Annotated[Weight, Field(description="of attention transfer")] = 1000.0
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        hints = self.hint_weight if self.hint_layers else 0.0
+        hints = 0.0 if self.hint_layers == [] else self.hint_weight
         attention = self.attention_weight if self.attention_layers else 0.0
-        if not self.logits_weight + hints + attention:
+        if self.logits_weight == 0 and not hints + attention:
             raise ValueError(
                 "nothing would be learnt from the teacher: give `logits_weight`, `hint_layers` or `attention_layers`"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch.utils import _pytree as pytree
 from amc_plugins.graph import ReconstructedNetwork
 from amc_training._errors import TrainingError
 
-__all__ = ["check_classes", "check_same_shape", "unlike_captured"]
+__all__ = ["check_classes", "check_same_shape", "explained"]
 
 _IGNORED = -100
 """The label that does not count, as in torch."""
@@ -67,7 +69,22 @@ def check_same_shape(predictions: Any, labels: Any) -> None:
         )
 
 
-def unlike_captured(network: nn.Module, inputs: tuple[Any, ...]) -> str:
+@contextmanager
+def explained(network: nn.Module, inputs: tuple[Any, ...]) -> Iterator[None]:
+    """Inside, `network` runs on `inputs`; where it fails and they are not what it was captured with, the error says so.
+
+    Raises:
+        TrainingError: with the types and shapes of both.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if difference := _unlike_captured(getattr(network, "module", network), inputs):
+            raise TrainingError(f"{difference}: {error}", hint="let the loader give what the network reads") from error
+        raise
+
+
+def _unlike_captured(network: nn.Module, inputs: tuple[Any, ...]) -> str:
     """How inputs differ from those that a network was captured with, apart from the batch; empty if they do not, or if it
     was not captured."""
     if not isinstance(network, ReconstructedNetwork):

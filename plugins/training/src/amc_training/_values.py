@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from amc_training._errors import TrainingError
-from amc_training._shapes import unlike_captured
+from amc_training._shapes import explained
 
 __all__ = ["Means", "batch_size", "device_of", "floats", "inputs_of", "labels", "length", "predict", "to_device", "total_loss"]
 
@@ -139,12 +139,8 @@ def predict(network: nn.Module, batch: Any, device: torch.device | None) -> Any:
         TrainingError: a captured network fails on inputs of other shapes or types than it was captured with.
     """
     inputs = inputs_of(batch, device)
-    try:
+    with explained(network, inputs):
         return network(*inputs)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if difference := unlike_captured(getattr(network, "module", network), inputs):
-            raise TrainingError(f"{difference}: {error}", hint="let the loader give what the network reads") from error
-        raise
 
 
 def labels(batch: Any, device: torch.device | None) -> Any:
