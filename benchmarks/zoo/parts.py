@@ -43,7 +43,7 @@ class Part:
 
 PARTS = {
     "amc": Part("checks", 600, (*_NETWORKS, "amc_plugins/testing/*.py")),
-    "files": Part("files", 300, (*_NETWORKS, "plugins/archive_export/src/**/*.py", "benchmarks/zoo/loaded.py", "benchmarks/zoo/loader.py")),
+    "files": Part("files", 300, (*_NETWORKS, "plugins/archive_export/src/**/*.py", "benchmarks/zoo/loaded.py")),
     "lowrank": Part("decomposition", 300, (*_NETWORKS, "plugins/lowrank/src/**/*.py")),
     "tracers": Part("tracers", 300, _NETWORKS),
     "torch_pruning": Part("peer", 60, gigabytes=6.0),
