@@ -49,7 +49,7 @@ def written(x: Tensor, index: Any, value: Any) -> Tensor:
 
 
 def only(network: ReconstructedNetwork) -> tuple[str, dict[str, Any]]:
-    (node,) = [node for node in network.graph.nodes if node.op not in ("vn.identity", "vn.size", "vn.int")]
+    (node,) = [node for node in network.graph.nodes if node.op not in ("vn.identity", "vn.size", "vn.int", "vn.require")]
     return node.op, node.params
 
 
