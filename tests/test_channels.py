@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import amc_plugins as amc
 from amc_plugins.core.errors import GraphError
 from amc_plugins.core.shapes import run_shapes
-from amc_plugins.graph import ShrinkCost, capture, channel_map, profile, shapes
+from amc_plugins.graph import ChannelMap, ShrinkCost, capture, channel_map, profile, shapes
 from amc_plugins.testing import assert_masked_equals_shrunk, random_removal
 from tests.networks import Gated, ShuffleUnit, SkipNet, SmallResNet, TwoInputs, randomized
 
@@ -282,3 +282,25 @@ def test_macs_of_what_no_sample_is_part_of_are_counted_once() -> None:
     assert cost.layer_macs({}) == {row.name: row.macs for row in profile(network).rows if row.macs}
     assert cost.macs({}) == 9 * 2 * 8 + 9 * 8 * 4 + 9 * 3 * 4
     assert cost.macs({"first": 5}) == 9 * 2 * 5 + 9 * 5 * 4 + 9 * 3 * 4
+
+
+def entries(channels: ChannelMap) -> int:
+    """How many ids a map holds: of each block of memory once."""
+    held = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() // 8 for one in channels.values.values()}
+    return sum(held.values())
+
+
+@pytest.mark.parametrize(("model", "small", "large"), [(SmallResNet(), 8, 96), (ShuffleUnit(), 6, 60), (SkipNet(), 20, 120)])
+def test_ids_take_no_memory_for_pixels_and_samples(model: nn.Module, small: int, large: int) -> None:
+    narrow, wide = (
+        channel_map(capture(randomized(model), torch.rand(batch, 3, size, size))) for batch, size in ((1, small), (3, large))
+    )
+    assert entries(narrow) == entries(wide)
+    made = sum(len(ids) for ids in wide.outputs.values())
+    assert entries(wide) <= 4 * made, "a value that holds the ids of another one shares them"
+
+
+def test_a_flatten_lays_its_ids_out_once() -> None:
+    flat = nn.Sequential(nn.Conv2d(3, 10, 1), nn.Flatten(), nn.ReLU(), nn.Linear(10 * 30 * 30, 4))
+    held = entries(channel_map(capture(flat.eval(), torch.rand(2, 3, 30, 30))))
+    assert 10 * 30 * 30 < held < 10 * 30 * 30 + 100

@@ -153,6 +153,8 @@ def _meta(inputs: Any) -> Any:
 def on_meta(module: Any) -> Any:
     """A copy of a module whose tensors have shapes and no data."""
     memo: dict[int, Any] = {}
+    if isinstance(module, ReconstructedNetwork):  # its plan has no tensors, and nothing here changes it
+        memo.update({id(one): one for one in (module.graph, module._schedule, module._slots)})
     for tensor in (*module.parameters(), *module.buffers()):
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = (
