@@ -304,3 +304,21 @@ def test_a_flatten_lays_its_ids_out_once() -> None:
     flat = nn.Sequential(nn.Conv2d(3, 10, 1), nn.Flatten(), nn.ReLU(), nn.Linear(10 * 30 * 30, 4))
     held = entries(channel_map(capture(flat.eval(), torch.rand(2, 3, 30, 30))))
     assert 10 * 30 * 30 < held < 10 * 30 * 30 + 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_what_shrinks_keeps_type_mode_and_flags(dtype: torch.dtype) -> None:
+    model = randomized(SmallResNet()).to(dtype)
+    model.layer1[0].conv1.weight.requires_grad_(False)
+    network = capture(model, torch.rand(2, 3, 8, 8).to(dtype)).train()
+    network.layer("layer1.0.bn1").eval()
+    smaller = channel_map(network).shrink(random_removal(channel_map(network)))
+    before, after = dict(network.named_parameters()), dict(smaller.named_parameters())
+    assert before.keys() == after.keys()
+    assert {name: one.requires_grad for name, one in before.items()} == {name: one.requires_grad for name, one in after.items()}
+    assert sum(not one.requires_grad for one in after.values()) == 1
+    assert {one.dtype for one in smaller.state_dict().values() if one.is_floating_point()} == {dtype}
+    assert [smaller.layer(name).training for name in smaller.layer_names] == [
+        network.layer(name).training for name in network.layer_names
+    ]
+    assert smaller.eval()(torch.rand(3, 3, 8, 8).to(dtype)).dtype == dtype
