@@ -30,6 +30,7 @@ from amc_plugins.core.macs import ShrinkCost
 from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
 from amc_plugins.core.norms import following_norm, norm_gain, norm_module, reestimated_norms
 from amc_plugins.core.objectives import Divergence
+from amc_plugins.core.preparation import Preparation
 from amc_plugins.core.renewal import renewed
 from amc_plugins.core.runs import Run
 from amc_plugins.core.sequential import Target, match_responses, refit_sequentially
@@ -56,6 +57,7 @@ __all__ = [
     "LayerView",
     "Moments",
     "Plan",
+    "Preparation",
     "Run",
     "ShrinkCost",
     "Spent",

@@ -113,7 +113,7 @@ def compress(
     from amc_plugins.core.budgets import Budget
 
     counted = Budget(budget, batch, threads)
-    with working(f"compress {network}", json=json) as run, render.progress(f"compressing by {name}"):
+    with working(f"compress {network}", json=json, doing=f"compressing by {name}") as run:
         result = engine.compress(
             before,
             name,
@@ -204,20 +204,21 @@ def tune(
     objective: Any = evaluation(evaluate) if ":" in evaluate else evaluate
     from amc_plugins.core import engine
     from amc_plugins.core.budgets import Budget
+    from amc_plugins.core.preparation import forget
 
     counted = Budget(budget, batch, threads)
     go_on = f"the scores so far are in {folder}; the same command goes on with the next one"
-    with working(f"tune {network}", json=json, folder=folder, evaluations=evaluations, go_on=go_on) as run:
-        with render.progress(f"preparing {name}"):
-            plan = engine.prepare(
-                before,
-                name,
-                calibration=inputs_to_fit,
-                seed=seed,
-                budget=total if budget == "macs" else None,
-                run=run,
-                **parse_settings(settings),
-            )
+    doing = f"preparing {name}"
+    with working(f"tune {network}", json=json, folder=folder, evaluations=evaluations, go_on=go_on, doing=doing) as run:
+        plan = engine.prepare(
+            before,
+            name,
+            calibration=inputs_to_fit,
+            seed=seed,
+            budget=total if budget == "macs" else None,
+            run=run,
+            **parse_settings(settings),
+        )
         search = engine.tune(
             plan,
             tuner,
@@ -234,6 +235,7 @@ def tune(
             **parse_settings(tuner_set, "--tuner-set"),
         )
         result = engine.apply_plan(plan, search.best.candidate, run=run, budget=counted)
+    forget(Path(folder))
     files = write_outputs(result.network, outputs)
     if json:
         found = {"network": network, "method": name, "tuner": tuner, **_search_json(search), **_result_json(result)}

@@ -33,21 +33,25 @@ def working(
     folder: str | Path | None = None,
     evaluations: int | None = None,
     go_on: str | None = None,
+    doing: str | None = None,
 ) -> Iterator[Run]:
-    """A run that the command line watches. After Ctrl-C, `go_on` is the hint: how the work goes on where it stopped."""
+    """A run that the command line watches, and shows as `doing` while nothing else is to be shown.
+
+    After Ctrl-C, `go_on` is the hint: how the work goes on where it stopped.
+    """
     from amc_plugins.core.runs import Run
 
-    with quietly(json), resumable(go_on), watching(evaluations) as observer, Run(title, folder, [observer]) as run:
+    with quietly(json), resumable(go_on), watching(evaluations, doing) as observer, Run(title, folder, [observer]) as run:
         yield run
 
 
 @contextmanager
-def watching(evaluations: int | None = None) -> Iterator[object]:
+def watching(evaluations: int | None = None, doing: str | None = None) -> Iterator[object]:
     """The observer that draws; it leaves the terminal in order, whatever happens."""
     from amc_plugins.cli.search_bar import SearchBar
 
     with ExitStack() as stack:
-        yield SearchBar(evaluations, stack)
+        yield SearchBar(evaluations, stack, doing)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The live table of a search on a terminal, as an observer of the run. Imported when a run begins: hooks need pluggy."""
+"""What a run shows on a terminal while it works, as its observer. Imported when a run begins: hooks need pluggy."""
 
 from __future__ import annotations
 
@@ -16,21 +16,38 @@ _SHOWN = 5
 
 
 class SearchBar:
-    """Counts candidates and shows the best of them with their objectives. It appears with the first candidate.
+    """Names the layer that was prepared last; then counts candidates and shows the best of them with their objectives.
 
-    Training draws bars of its own, so this one is gone as soon as the search is over.
+    Training draws bars of its own, so what is drawn here is gone as soon as preparation or search is over. `doing` is shown
+    from the start of the run until then.
     """
 
-    def __init__(self, evaluations: int | None, stack: ExitStack) -> None:
+    def __init__(self, evaluations: int | None, stack: ExitStack, doing: str | None = None) -> None:
         self._evaluations = evaluations
         self._stack = stack
+        self._doing = doing
+        self._say: Any = None
         self._show: Any = None
         self._count = 0
         self._best: list[tuple[int, Mapping[str, float]]] = []
 
     @hookimpl
+    def amc_run_started(self) -> None:
+        if self._doing is not None:
+            self._say = self._stack.enter_context(render.progress(self._doing))
+
+    @hookimpl
+    def amc_layer_prepared(self, layer: str, done: int, count: int) -> None:
+        if self._say is None:
+            self._say = self._stack.enter_context(render.progress("preparing"))
+        self._say(0, f"{self._doing or 'preparing'}: {layer} ({done} of {count})")
+        if done == count and self._doing is None:
+            self._close()
+
+    @hookimpl
     def amc_candidate_scored(self, objectives: Mapping[str, float]) -> None:
         if self._show is None:
+            self._close()
             self._show = self._stack.enter_context(render.live_table("search", self._evaluations))
         self._count += 1
         ranked = sorted([*self._best, (self._count, dict(objectives))], key=lambda one: -one[1]["score"])
@@ -53,7 +70,7 @@ class SearchBar:
 
     def _close(self) -> None:
         self._stack.close()
-        self._show, self._count, self._best = None, 0, []
+        self._say, self._show, self._count, self._best = None, None, 0, []
 
 
 def _figure(value: float | None) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from amc_plugins.core.document import Document, Node, TensorSpec
@@ -13,7 +15,7 @@ from amc_plugins.core.network import DTYPES, ReconstructedNetwork, handler_for
 from amc_plugins.core.structure import tensors_in
 from amc_plugins.handlers import LayerHandler
 
-__all__ = ["describe", "make_layer", "plain_params", "rebuild", "tensors_of", "typed_params"]
+__all__ = ["describe", "digest_of", "make_layer", "plain_params", "rebuild", "tensors_of", "typed_params"]
 
 
 def typed_params(node: Node) -> Any:
@@ -55,6 +57,15 @@ def describe(network: ReconstructedNetwork) -> Document:
 def tensors_of(network: ReconstructedNetwork) -> dict[str, Tensor]:
     """The tensors by the names that `describe` gives them, detached, in document order."""
     return _by_name(_slot_table(network))
+
+
+def digest_of(network: nn.Module) -> str:
+    """SHA-256 of the names and bytes of all parameters and buffers."""
+    digest = sha256()
+    for key, tensor in network.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 _SlotTable = dict[str, dict[str, tuple[str, Tensor]]]

@@ -120,6 +120,11 @@ def amc_run_started(run: Run) -> None:
 
 
 @hookspec
+def amc_layer_prepared(run: Run, layer: str, done: int, count: int) -> None:
+    """A compressor has done its ratio-independent work for one layer or channel group, the `done`-th of `count`."""
+
+
+@hookspec
 def amc_layer_compressed(run: Run, layer: str, error: float, macs: int) -> None:
     """One layer has its final form. `error` is its relative response error, `macs` what it costs now."""
 

@@ -20,11 +20,13 @@ from amc_plugins.core.macs import Profile, profile
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.objectives import accuracy
 from amc_plugins.core.opening import RecipeData, open_network
+from amc_plugins.core.preparation import forget
 from amc_plugins.core.recipe import Recipe
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
 from amc_plugins.core.search import Evaluation, Search
 from amc_plugins.core.snapshots import load_snapshot, save_snapshot
+from amc_plugins.core.speed import measured_speed
 from amc_plugins.exporting import atomic_write
 
 __all__ = ["RESULTS", "RunResult", "done_before", "run_recipe"]
@@ -91,6 +93,7 @@ class _Runner:
             logger.warning("%s cannot be kept for a resumed run: the network has opaque operations", name)
         self.steps.append(entry)
         self.write()
+        forget(self.folder)
         logger.info("%s: %s MACs%s, %.1f s", name, f"{result.total_macs:,}", _shown(entry["accuracy"]), seconds)
         # The next step starts from what a resumed run would start from.
         return load_snapshot(snapshot).to(self.recipe.device) if kept else network
@@ -203,7 +206,10 @@ def run_recipe(recipe: Recipe, base: Path, observers: Iterable[object] = ()) -> 
                 smaller = network
                 network = runner.step(f"round{number}-train", "train", lambda: runner.trained(smaller, original))  # noqa: B023
         files = runner.exported(network)
-        runner.steps.append({"name": "export", "kind": "export", "files": [_file(path, folder) for path in files]})
+        exported: dict[str, Any] = {"name": "export", "kind": "export", "files": [_file(path, folder) for path in files]}
+        if recipe.speed and recipe.report:
+            exported["detail"] = {"speed": measured_speed({"before": original, "after": network})}
+        runner.steps.append(exported)
         runner.write()
         if recipe.report:
             from amc_plugins.core.report import write_report
@@ -291,7 +297,7 @@ def _read_results(folder: Path) -> dict[str, Any] | None:
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """What a run's results depend on, as JSON data; where they go and who watches is left out."""
-    return json.loads(recipe.model_dump_json(exclude={"title", "folder", "observers", "report", "export", "floor"}))  # type: ignore[no-any-return]
+    return json.loads(recipe.model_dump_json(exclude={"title", "folder", "observers", "report", "speed", "export", "floor"}))  # type: ignore[no-any-return]
 
 
 def _described(result: CompressionResult) -> dict[str, Any]:

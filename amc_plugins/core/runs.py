@@ -79,6 +79,11 @@ class Run:
             self._log.close(error)
             self._log = None
 
+    def layer_prepared(self, layer: str, done: int, count: int) -> None:
+        """A compressor has done what does not depend on ratios for one layer or channel group, the `done`-th of `count`."""
+        logger.info("prepared %s (%d of %d)", layer, done, count)
+        self._manager.hook.amc_layer_prepared(run=self, layer=layer, done=done, count=count)
+
     def layer_compressed(self, layer: str, error: float, macs: int) -> None:
         """One layer has its final form: its relative response error, and what it costs now."""
         logger.info("%s: error %.3g, %s MACs", layer, error, f"{macs:,}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_plugins.compression import Candidate, CompressionResult, Plan
 from amc_plugins.core.budgets import COUNTS, NEAR, Budget, Cost, cost_of
+from amc_plugins.core.describe import digest_of
 from amc_plugins.core.errors import BudgetError, SettingsError
 from amc_plugins.core.scoring import Judge, Objective
 from amc_plugins.core.specs import Settings
@@ -340,14 +341,10 @@ def _costs(found: Search, tuner: Tuner) -> dict[str, Cost]:
 
 
 def _identity(plan: Plan, name: str, settings: Settings, total: float, objective: Objective, seed: int) -> dict[str, Any]:
-    weights = sha256()
-    for key, tensor in plan.network.state_dict().items():
-        weights.update(key.encode())
-        weights.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
     variables = [[variable.name, list(variable.choices)] for variable in plan.variables]
     method = plan.compressor.settings
     return {
-        "network": weights.hexdigest(),
+        "network": digest_of(plan.network),
         "plan": sha256(repr(variables).encode()).hexdigest(),
         "method": type(plan.compressor).__qualname__,
         "method settings": method.model_dump(mode="json") if isinstance(method, Settings) else repr(method),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amc_lowrank._channel import ChannelScheme
@@ -14,10 +15,12 @@ from amc_lowrank._plan import LowRankPlan
 from amc_lowrank._spatial import SpatialScheme
 from amc_lowrank._tables import OptionTable
 from amc_lowrank._tucker import TuckerScheme
-from amc_plugins.compression import Calibration, Compressor, collect_moments
+from amc_plugins.compression import Calibration, Compressor, Preparation, collect_moments
 from amc_plugins.graph import profile
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from amc_lowrank.plugin import LowRankSettings
     from amc_plugins.compression import Evaluate, Run
     from amc_plugins.graph import ReconstructedNetwork
@@ -50,7 +53,7 @@ class LowRank(Compressor):
     ) -> LowRankPlan:
         """Fit every layer that can be decomposed for all its ranks, on the given network's own activations.
 
-        `evaluate`, `budget` and `run` are not needed.
+        `evaluate` and `budget` are not needed.
 
         Raises:
             SettingsError: the calibration data is empty or does not fit the network.
@@ -62,14 +65,22 @@ class LowRank(Compressor):
         infos, views = find_layers(network)
         schemes = self.schemes()
         tables: dict[str, OptionTable] = {}
+        done = Preparation(run, "lowrank", network, data, settings, seed)
+        by_name = {info.name: info for info in infos}
         if infos:
             if settings.metric == "fisher":
-                _measure_by_outputs(network, data, infos, seed)
-            moments = collect_moments(
-                network, data, [info.name for info in infos], per_sample=settings.sampled_pixels_per_img, seed=seed
+                fisher = done.part("metric of the outputs", lambda: _output_metrics(network, data, infos, seed))
+                for name, metric in fisher.items():
+                    by_name[name].weigh(metric, _PLAIN_SHARE)
+            moments = done.part(
+                "statistics",
+                lambda: collect_moments(
+                    network, data, list(by_name), per_sample=settings.sampled_pixels_per_img, seed=seed
+                ),
             )
-            for info in infos:
-                tables[info.name] = self._fitted(info, Statistics.of(moments.pop(info.name)), schemes)
+            for name in done.layers(by_name):
+                statistics = Statistics.of(moments.pop(name))
+                tables[name] = done.part(f"ranks of {name}", partial(self._fitted, by_name[name], statistics, schemes))
         views = [
             replace(view, variables=(view.name,)) if view.name in tables and tables[view.name].options else view
             for view in views
@@ -96,9 +107,10 @@ class LowRank(Compressor):
         return OptionTable.of(info, fits, info.importance(statistics.output_gram))
 
 
-def _measure_by_outputs(network: ReconstructedNetwork, data: Calibration, infos: list[LayerInfo], seed: int) -> None:
-    """Errors of every layer in the Fisher metric of the outputs."""
+def _output_metrics(
+    network: ReconstructedNetwork, data: Calibration, infos: list[LayerInfo], seed: int
+) -> dict[str, Tensor]:
+    """The Fisher metric of the outputs at every layer's responses."""
     names, axes = [info.name for info in infos], [-1 if info.kernel is None else 1 for info in infos]
     samples = _FISHER_SAMPLES if profile(network).total_macs < _LARGE else _FISHER_SAMPLES_LARGE
-    for name, fisher in output_metrics(network, data.subset(samples), names, axes, seed).items():
-        infos[names.index(name)].weigh(fisher, _PLAIN_SHARE)
+    return output_metrics(network, data.subset(samples), names, axes, seed)

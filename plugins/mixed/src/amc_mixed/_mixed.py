@@ -49,9 +49,9 @@ class Mixed(Compressor):
         settings = self.settings
         data = Calibration.of(calibration, trainset_ratio=settings.trainset_ratio, seed=seed)
         shared = {"sampled_pixels_per_img": settings.sampled_pixels_per_img, "ridge": settings.ridge}
-        prune = prepare(network, "pruning", calibration=data, seed=seed, **{**shared, **settings.pruning})
+        prune = prepare(network, "pruning", calibration=data, seed=seed, run=run, **{**shared, **settings.pruning})
         base = prune.reference(prune.smallest)
-        split = prepare(base, "lowrank", calibration=data, seed=seed, **{**shared, **settings.lowrank})
+        split = prepare(base, "lowrank", calibration=data, seed=seed, run=run, **{**shared, **settings.lowrank})
         variables = [thinned(variable, settings.choices) for variable in split.variables]
         layers = [variable.layers[0] for variable in variables]
         return MixedPlan(

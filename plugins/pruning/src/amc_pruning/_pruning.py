@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from amc_plugins.compression import (
     Compressor,
     Evaluate,
     Plan,
+    Preparation,
     ShrinkCost,
     Variable,
     collect_moments,
@@ -67,12 +69,16 @@ class Pruning(Compressor):
         settings = self.settings
         network = network.clone()
         data = Calibration.of(calibration, trainset_ratio=settings.trainset_ratio, seed=seed)
+        done = Preparation(run, "pruning", network, data, settings, seed)
         channels = channel_map(network)
         parts, reasons = parts_of(channels, settings.shared_inputs)
         readers = readers_of(parts)
-        rotations = self._rotations(channels, parts, data)
+        rotations = done.part("rotations", lambda: self._rotations(channels, parts, data))
         base = replace(channels, network=rotated(network, rotations)) if rotations else channels
-        moments = collect_moments(base.network, data, readers, per_sample=settings.sampled_pixels_per_img, seed=seed)
+        moments = done.part(
+            "statistics",
+            lambda: collect_moments(base.network, data, readers, per_sample=settings.sampled_pixels_per_img, seed=seed),
+        )
         consumers = {name: Consumer.of(base, one, settings.ridge) for name, one in moments.items()}
         counts = self._counts(parts, channels, readers)
         for part in parts:
@@ -86,24 +92,16 @@ class Pruning(Compressor):
         orders: dict[str, Tensor] = {}
         nested: dict[str, tuple[str, NestedFit]] = {}
         variables: list[Variable] = []
-        for index, part in enumerate(parts):
-            readings = [consumers[name] for name in part.layers]
-            orders[part.name] = keep_order(
-                settings.selection,
-                readings,
-                part.ids,
-                keep=counts[part.name][0],
-                seed=seed,
-                name=part.name,
-                alpha=settings.lars_alpha_init,
-            )
-            errors = torch.zeros(len(counts[part.name]), dtype=torch.float64)
-            for consumer in readings:
-                dtype = network.layer(consumer.name).get_parameter("weight").dtype
-                fitted = nested_fit(consumer, orders[part.name], counts[part.name], dtype)
-                errors += torch.tensor(fitted.errors, dtype=torch.float64)
-                if len(readers[consumer.name]) == 1:
-                    nested[consumer.name] = (part.name, fitted)
+        by_name = {part.name: part for part in parts}
+        for index, name in enumerate(done.layers(by_name)):
+            part = by_name[name]
+            readings = [consumers[one] for one in part.layers]
+            work = partial(self._fitted, network, part, readings, counts[name], seed)
+            orders[name], fits = done.part(f"channels of {name}", work)
+            errors = torch.zeros(len(counts[name]), dtype=torch.float64)
+            for fit in fits.values():
+                errors += torch.tensor(fit.errors, dtype=torch.float64)
+            nested |= {one: (name, fit) for one, fit in fits.items() if len(readers[one]) == 1}
             errors[-1] = 0.0
             curve = tuple(errors.flip(0).cummax(0).values.flip(0).tolist())
             features = features_of(channels, part, index, per_node)
@@ -130,6 +128,23 @@ class Pruning(Compressor):
         )
         plan.weigh()
         return plan
+
+    def _fitted(
+        self, network: ReconstructedNetwork, part: Part, readings: Sequence[Consumer], counts: tuple[int, ...], seed: int
+    ) -> tuple[Tensor, dict[str, NestedFit]]:
+        """The order in which a group's channels are kept, and every reader's weights for every count."""
+        settings = self.settings
+        order = keep_order(
+            settings.selection,
+            readings,
+            part.ids,
+            keep=counts[0],
+            seed=seed,
+            name=part.name,
+            alpha=settings.lars_alpha_init,
+        )
+        dtypes = {one.name: network.layer(one.name).get_parameter("weight").dtype for one in readings}
+        return order, {one.name: nested_fit(one, order, counts, dtypes[one.name]) for one in readings}
 
     def _rotations(self, channels: ChannelMap, parts: Sequence[Part], data: Calibration) -> list[Rotation]:
         if not self.settings.rotates:
