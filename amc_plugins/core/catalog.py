@@ -37,6 +37,7 @@ DISTRIBUTIONS: dict[str, dict[str, str]] = {
         " adaptive_max_pool2d adaptive_max_pool3d all amax amin any argmax argmin argsort avg_pool1d avg_pool2d avg_pool3d"
         " cumprod cumsum logsumexp max max_pool1d max_pool2d max_pool3d mean min norm prod sort std sum topk var"
     },
+    "amc-op-recurrent": {"layer_handlers": "gru lstm rnn"},
     "amc-op-resize": {
         "layer_handlers": "affine_grid channel_shuffle fold grid_sample interpolate pad pixel_shuffle pixel_unshuffle unfold"
     },

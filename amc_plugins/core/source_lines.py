@@ -23,11 +23,11 @@ def user_line() -> str | None:
 
 
 def is_asked_by_user() -> bool:
-    """Whether it is the user's code, not the framework's, that compares or converts a traced number right now."""
+    """Whether it is the user's code, not torch's or the framework's, that compares or converts a traced number right now."""
     frame = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__") == "amc_plugins.core.tracing":
         frame = frame.f_back  # type: ignore[assignment]
-    return frame is None or not frame.f_globals.get("__name__", "").startswith(("amc_plugins.core.", "amc_op_"))
+    return frame is None or not frame.f_globals.get("__name__", "").startswith(("torch.", "amc_plugins.core.", "amc_op_"))
 
 
 def shortest_handler(target: str, call: Callable[..., Any]) -> str:

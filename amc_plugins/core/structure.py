@@ -15,7 +15,7 @@ __all__ = ["among", "argument_names", "leaves", "map_leaves", "tensors_in", "to_
 
 
 def map_leaves(item: Any, convert: Callable[[Any], Any]) -> Any:
-    """Map over tuples, lists, dicts and slices. Sizes and other tuple classes become plain tuples."""
+    """Map over tuples, lists, dicts and slices. Named tuples stay what they are, sizes become plain tuples."""
     if isinstance(item, slice):
         return slice(*(map_leaves(one, convert) for one in (item.start, item.stop, item.step)))
     if isinstance(item, dict):
@@ -23,7 +23,9 @@ def map_leaves(item: Any, convert: Callable[[Any], Any]) -> Any:
     if isinstance(item, list):
         return [map_leaves(one, convert) for one in item]
     if isinstance(item, tuple):
-        return tuple(map_leaves(one, convert) for one in item)
+        mapped = (map_leaves(one, convert) for one in item)
+        # past its own constructor, which may look at what it is given
+        return tuple.__new__(type(item), mapped) if hasattr(item, "_fields") else tuple(mapped)
     return convert(item)
 
 

@@ -16,7 +16,13 @@ import amc_plugins as amc
 from amc_plugins.graph import handler_for
 from amc_plugins.testing.scenes import residual
 
-BUILT_IN = [record.name for record in amc.plugins("layer_handlers") if record.distribution.startswith("amc-")]
+WITHOUT = ("gru", "lstm", "rnn")
+"""Ops that a file can only hold as calls of their own."""
+BUILT_IN = [
+    record.name
+    for record in amc.plugins("layer_handlers")
+    if record.distribution.startswith("amc-") and record.name not in WITHOUT
+]
 
 
 def test_every_built_in_op_has_an_emitter() -> None:
