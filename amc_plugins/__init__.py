@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from amc_plugins.core.bench import bench
     from amc_plugins.core.budgets import Budget
     from amc_plugins.core.capture import capture, capturing
     from amc_plugins.core.channels import channel_groups
@@ -33,6 +34,7 @@ __all__ = [
     "Budget",
     "ReconstructedNetwork",
     "__version__",
+    "bench",
     "capture",
     "capturing",
     "channel_groups",
@@ -56,6 +58,7 @@ _WHERE = {
     "AmcError": "errors",
     "Budget": "budgets",
     "ReconstructedNetwork": "network",
+    "bench": "bench",
     "capture": "capture",
     "capturing": "capture",
     "channel_groups": "channels",

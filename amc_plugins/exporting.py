@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from amc_plugins.core.errors import AmcError, CheckFailed, UnsupportedOpError
 
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AmcError",
     "CheckFailed",
+    "Engine",
     "Exporter",
+    "MissingEngineError",
     "UnsupportedOpError",
     "atomic_write",
+    "emitter_for",
     "largest_difference",
     "refuse_opaque",
     "verify_reload",
@@ -58,6 +61,45 @@ class Exporter(ABC):
     def facts(self, path: Path) -> dict[str, Any]:
         """What the file says beside its network, as plain data by name; `amc inspect` prints it."""
         return {}
+
+
+class MissingEngineError(AmcError):
+    """An engine is not installed here; the hint says what to install."""
+
+
+class Engine(ABC):
+    """Runs files of one format as they run where they are deployed: what `amc bench` times (since 1.1).
+
+    An exporter's declaration names the engines of its files, `engines={"onnxruntime": "package.module:OnnxRuntime"}`. The
+    module imports no torch: it runs in a process of its own, whose memory is measured. Tensors are NumPy arrays.
+    """
+
+    title: ClassVar[str]
+    """What people call it: `ONNX Runtime`."""
+    quick: ClassVar[bool] = True
+    """Whether loading takes well under a second; the others are left out of the reports of runs."""
+
+    @abstractmethod
+    def __init__(self, path: Path, threads: int) -> None:
+        """Load a file, to run on so many threads.
+
+        Raises:
+            MissingEngineError: the engine is not installed here.
+            AmcError: it does not take the file.
+        """
+
+    @abstractmethod
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs for inputs, both in the order of the document."""
+
+    @classmethod
+    def settings(cls, batch: int) -> dict[str, Any]:
+        """Settings of the exporter for files that are to run on so many samples."""
+        return {}
+
+    def file_bytes(self, path: Path) -> int:
+        """The size of what is deployed; another than that of the exported file where the engine converts it."""
+        return path.stat().st_size
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from amc_plugins import __version__
-from amc_plugins.cli import capture, check, compress, doctor, new, plugins, recipe, render, runs, train
+from amc_plugins.cli import bench, capture, check, compress, convert, doctor, new, plugins, recipe, render, runs, train
 from amc_plugins.cli.completion import whole_words
 from amc_plugins.cli.errors import INTERRUPTED, report
 from amc_plugins.cli.plain_values import spare_conversions
@@ -23,7 +23,7 @@ from amc_plugins.cli.state import Options, apply
 
 __all__ = ["app", "main", "run"]
 
-GROUPS = (capture, doctor, compress, train, runs, recipe, new, check, plugins)
+GROUPS = (capture, doctor, compress, train, convert, bench, runs, recipe, new, check, plugins)
 
 app = typer.Typer(
     name="amc",

@@ -178,6 +178,7 @@ class Recipe(_Section):
     device: str = Field("cpu", description="`cpu`, `cuda`, `cuda:1`, ...")
     observers: list[str] = Field(default_factory=list, description="observer plugins to tell")
     report: bool = Field(True, description="write report.html")
+    speed: bool = Field(True, description="time the original and the result, in PyTorch and on engines, for the report")
     network: NetworkSection
     data: DataSection
     compress: CompressSection

@@ -15,6 +15,7 @@ from amc_plugins.core.drawing.words import count, shape_change, share
 from amc_plugins.core.errors import AmcError
 from amc_plugins.core.results import LayerLine, Results, Step, layer_lines, read_results
 from amc_plugins.core.search_section import search_section
+from amc_plugins.core.speed_section import speed_section
 from amc_plugins.core.toml_text import toml_text
 from amc_plugins.exporting import atomic_write
 
@@ -58,6 +59,7 @@ def write_report(folder: Path) -> Path:
         unknown=last.unknown,
         opaque=[str(one) for one in first.detail.get("opaque", ())],
         rounds=len(rounds),
+        speed=speed_section(results),
         searches=[one for one in map(search_section, rounds) if one is not None],
         trainings=[one for one in map(_training, results.steps) if one is not None],
         graphs=graphs,

@@ -179,6 +179,8 @@ class ExporterSpec(_WithSettings):
     suffixes: tuple[Annotated[str, Field(pattern=r"^\.[a-z0-9]+$")], ...]
     loads: bool = False
     """Whether `amc.load` can read the file back with this exporter."""
+    engines: dict[Name, Target] = Field(default_factory=dict)
+    """What runs its files, by name (since 1.1): classes `amc_plugins.exporting.Engine`, which `amc bench` times."""
 
 
 class ObserverSpec(_WithSettings):

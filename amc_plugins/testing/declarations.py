@@ -26,7 +26,7 @@ _BASES = {
     "exporters": "amc_plugins.exporting:Exporter",
     "observers": "builtins:object",
 }
-_SINCE = {"known_exceptions": (1, 1), "examples": (1, 1)}
+_SINCE = {"known_exceptions": (1, 1), "examples": (1, 1), "engines": (1, 1)}
 """Fields of declarations that came after 1.0."""
 _HEAVY = ("jax", "numpy", "onnx", "pandas", "scipy", "sklearn", "tensorflow", "torch", "torchvision")
 _WITH_SETTINGS = [kind for kind in KINDS if kind != "layer_handlers"]

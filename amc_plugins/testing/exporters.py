@@ -15,10 +15,12 @@ import torch
 
 from amc_plugins.core.engine import random_inputs
 from amc_plugins.core.errors import AmcError, CheckFailed, UnsupportedOpError
+from amc_plugins.core.loading import import_target
 from amc_plugins.core.specs import ExporterSpec
-from amc_plugins.exporting import Exporter
+from amc_plugins.exporting import Engine, Exporter, MissingEngineError
 from amc_plugins.graph import ReconstructedNetwork, describe
 from amc_plugins.testing.checks import DoesNotApply, Subject, check
+from amc_plugins.testing.declarations import imported_by
 from amc_plugins.testing.rebuilt import assert_same_outputs
 from amc_plugins.testing.scenes import branching, residual, two_inputs, with_unknown_call
 from amc_plugins.testing.unchanged import assert_untouched, fingerprint, steady_random_states
@@ -200,3 +202,32 @@ def check_reading_is_declared(subject: Under) -> None:
             assert not subject.loads, f"the declaration says loads=True, and `load` refuses: {error}"
             return
         assert subject.loads, "`load` reads the file, and the declaration does not say loads=True: `amc.load` will not find it"
+
+
+@check("exporters")
+def check_engines_agree(subject: Under) -> None:
+    """Engines that it declares are imported without torch, and compute what the network does to 1e-3 of the largest output."""
+    assert isinstance(subject.spec, ExporterSpec)
+    if not subject.spec.engines:
+        raise DoesNotApply("its declaration names no engines")
+    missing = []
+    network = residual()
+    inputs = random_inputs(network, batch=1)
+    with torch.no_grad():
+        expected = network(*inputs)
+    for name, target in subject.spec.engines.items():
+        loaded = imported_by(target.partition(":")[0])
+        assert not loaded, f"importing the engine `{name}` loads {loaded}"
+        kind: type[Engine] = import_target(target)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"network{subject.suffix}"
+            subject.make(**kind.settings(1)).export(network, path)
+            try:
+                (given,) = kind(path, 1)([one.numpy() for one in inputs])
+            except MissingEngineError as error:
+                missing.append(str(error))
+                continue
+        worst = float((torch.as_tensor(given) - expected).abs().max() / expected.abs().max())
+        assert worst <= 1e-3, f"the engine `{name}` differs by {worst:.1e} of the largest output"
+    if len(missing) == len(subject.spec.engines):
+        raise DoesNotApply("; ".join(missing))

@@ -1,4 +1,4 @@
-"""ONNX Runtime: sessions, and a file compared with its network."""
+"""A file in ONNX Runtime compared with its network."""
 
 from __future__ import annotations
 
@@ -9,39 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from amc_onnx_export._engines import session
 from amc_onnx_export._facts import inputs_of_shape, named_inputs
 from amc_onnx_export._model import output_names
-from amc_plugins.exporting import AmcError, CheckFailed
+from amc_plugins.exporting import CheckFailed
 
 if TYPE_CHECKING:
     from amc_plugins.graph import ReconstructedNetwork
 
-__all__ = ["compare", "fitted", "run", "session"]
+__all__ = ["compare", "fitted", "run"]
 
 TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Share of the largest output; of other types 1e-5."""
-
-
-def session(path: Path, threads: int | None = None) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU.
-
-    Raises:
-        AmcError: ONNX Runtime is not installed, or does not take the file.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise AmcError("ONNX Runtime is needed for this, and is not installed", hint="pip install onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no common base
-        reason = str(error).strip().splitlines()[0][:300]
-        raise AmcError(f"ONNX Runtime does not take {path}: {reason}") from error
 
 
 def run(made: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -65,7 +44,7 @@ def compare(path: Path, network: ReconstructedNetwork, inputs: Sequence[Any]) ->
     Raises:
         CheckFailed: it is more than 1e-5 (more for half precision), or shapes, types or whole numbers differ.
     """
-    made = session(path)
+    made = session(path, torch.get_num_threads())
     shapes = [one.shape for one in made.get_inputs()]
     tensors = named_inputs(network, inputs)
     tensors = {name: fitted(one, shape) for (name, one), shape in zip(tensors.items(), shapes, strict=True)}

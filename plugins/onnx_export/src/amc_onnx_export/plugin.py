@@ -35,4 +35,5 @@ def amc_exporters() -> Iterable[ExporterSpec]:
         target="amc_onnx_export._exporter:OnnxExporter",
         settings=OnnxSettings,
         suffixes=(".onnx",),
+        engines={"onnxruntime": "amc_onnx_export._engines:OnnxRuntime", "ncnn": "amc_onnx_export._ncnn:Ncnn"},
     )
