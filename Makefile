@@ -10,13 +10,14 @@ PACKAGES := $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard plugins/*/src/
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format long fuzz zoo constraints clean
+.PHONY: help install demo test lint docs format long fuzz zoo constraints clean
 
 help:
 	@echo "make install      the core and every plugin, editable, in $(VENV)"
 	@echo "make demo         the main job on the digits of scikit-learn; the report is in runs/demo"
 	@echo "make test         lint, then the tests"
 	@echo "make lint         ruff, import contracts, mypy"
+	@echo "make docs         the documentation, in runs/site; warnings are errors"
 	@echo "make format       sort the imports, mend what ruff can, lay the code out"
 	@echo "make long         the tests that are marked slow"
 	@echo "make fuzz         600 random networks through capture and removal of channels; a million damaged .vnmodel files"
@@ -34,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt $(PROJECTS)
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt hatchling editables
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation -c constraints.txt \
-	  -e '.[dev]' $(addprefix -e ./,$(FOLDERS))
+	  -e '.[dev,docs]' $(addprefix -e ./,$(FOLDERS))
 	@touch $@
 
 demo: install
@@ -51,6 +52,10 @@ lint: install
 	@$(BIN)/python scripts/check_imports.py
 	@echo "mypy --strict"
 	@$(BIN)/mypy --strict $(addprefix -p ,amc_plugins $(PACKAGES))
+
+docs: install
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "runs/site/index.html"
 
 format: install
 	@$(BIN)/ruff check --quiet --fix-only .

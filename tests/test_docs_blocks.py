@@ -1,0 +1,155 @@
+"""Every code block of the documentation and of README.md runs; tests/doc_blocks.py says what that means."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from amc_plugins.core.registry import reset_registry
+from tests.doc_blocks import RUN, SHOWN, Block, Page, blocks, unfenced
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+YOURS = ROOT / "tests" / "fixtures" / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+TUTORIAL = DOCS / "tutorial.md"
+RUNNING = [page for page in PAGES if page != TUTORIAL and any(one.language in RUN for one in blocks(page))]
+FENCED = [one for page in PAGES for one in blocks(page)]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def yours(folder: Path) -> dict[str, Any]:
+    """Put the files of tests/fixtures/docs into a folder, and give the names that README.md speaks of."""
+    for one in YOURS.glob("*.*"):
+        shutil.copy(one, folder / one.name)
+    made, data = runpy.run_path(str(folder / "model.py")), runpy.run_path(str(folder / "data.py"))
+    torch.manual_seed(0)
+    model = made["network"]().eval()
+    torch.save(model.state_dict(), folder / "trained.pt")
+    return {
+        "model": model,
+        "example": torch.rand(1, 3, 224, 224),
+        "loader": data["train"](),
+        "validation": data["validation"](),
+    }
+
+
+def run_page(page: Path, folder: Path) -> Page:
+    """Run all blocks of a page in a folder with those files; README.md has those names too."""
+    with torch.random.fork_rng(devices=[]):
+        given = yours(folder)
+    before = Path.cwd()
+    threads = torch.get_num_threads()
+    running = Page(page, folder, given if page.name == "README.md" else {})
+    os.chdir(folder)
+    try:
+        with running.open(), torch.random.fork_rng(devices=[]):
+            for block in blocks(page):
+                running.run(block)
+    finally:
+        os.chdir(before)
+        torch.set_num_threads(threads)
+        reset_registry()
+    return running
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the tutorial leaves."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    run_page(TUTORIAL, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tutorial: Path, tmp_path: Path) -> Iterator[Path]:
+    """A folder with what `amc demo` left, as every page after the tutorial starts from."""
+    shutil.copytree(tutorial / "demo", tmp_path / "demo")
+    yield tmp_path
+
+
+def test_the_tutorial_runs(tutorial: Path) -> None:
+    assert {one.name for one in tutorial.iterdir()} >= {"demo", "less", "pruned.vnmodel"} or (
+        tutorial / "demo" / "less"
+    ).is_dir()
+
+
+@pytest.mark.parametrize("page", RUNNING, ids=name_of)
+def test_the_blocks_of_a_page_run(page: Path, folder: Path) -> None:
+    run_page(page, folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_is_fenced_and_says_its_language(page: Path) -> None:
+    """Otherwise it would be left out above."""
+    assert not unfenced(page)
+    for one in blocks(page):
+        assert one.language in (*RUN, *SHOWN), f"{one}: `{one.language}` is none of {RUN} and {SHOWN}"
+
+
+def test_what_does_not_run_says_why() -> None:
+    left_out = [one for one in FENCED if one.why_not_run is not None]
+    for one in left_out:
+        assert len((one.why_not_run or "").split()) >= 3, f"{one}: the reason is missing"
+    assert len(left_out) <= len([one for one in FENCED if one.language in RUN]) / 5, "most blocks run"
+
+
+# --- the runner itself ----------------------------------------------------------------------------------------------------
+
+
+def page_of(folder: Path, text: str) -> Path:
+    path = folder / "page.md"
+    path.write_text(text)
+    return path
+
+
+def run_text(folder: Path, text: str) -> None:
+    run_page(page_of(folder, text), folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nassert 1 == 2\n```\n",
+        "```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n",
+        "```sh\namc profile no.pkl\n```\n",
+        "```sh\namc compres x\n```\n",
+        "```sh\nrm -rf something\n```\n",
+        "```toml\na = \n```\n",
+        '```toml title="recipe.toml"\nfolder = "x"\n[compress]\nmethod = "prunning"\n```\n',
+        '```python\nprint("one")\n```\n\n```text title="output (figures may differ)"\ntwo\n```\n',
+        '```python\nprint("one 1")\n```\n\n```text title="output"\none 2\n```\n',
+        '```python\nprint("a\\nb\\nc")\n```\n\n```text title="output (figures may differ)"\na\n...\nd\n```\n',
+    ],
+)
+def test_a_wrong_block_fails(tmp_path: Path, text: str) -> None:
+    with pytest.raises((AssertionError, Exception)):
+        run_text(tmp_path, text)
+
+
+def test_a_right_page_passes(tmp_path: Path) -> None:
+    run_text(
+        tmp_path,
+        '```python title="mine.py"\nvalue = 3\n```\n\n```python\nimport mine\nprint("found", mine.value, "of 9.5")\n```\n\n'
+        '```text title="output (figures may differ)"\nfound 4 of 1e-3\n```\n\n'
+        '```python title="not run in the tests: it needs a printer"\nassert 0\n```\n',
+    )
+
+
+def test_blocks_know_where_they_are(tmp_path: Path) -> None:
+    page = page_of(
+        tmp_path,
+        "# Page\n\n1. item\n\n    ```python\n    x = 1\n    if x:\n        y = 2\n    ```\n\n    code\n\ntext\n\n    more\n",
+    )
+    assert blocks(page) == [Block(page, 6, "python", "", "x = 1\nif x:\n    y = 2\n")]
+    assert unfenced(page) == ["page.md:15: more"]
