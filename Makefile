@@ -10,7 +10,7 @@ PACKAGES := $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard plugins/*/src/
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs format long fuzz zoo constraints clean
+.PHONY: help install demo test lint docs format long fuzz matrix zoo constraints clean
 
 help:
 	@echo "make install      the core and every plugin, editable, in $(VENV)"
@@ -21,6 +21,7 @@ help:
 	@echo "make format       sort the imports, mend what ruff can, lay the code out"
 	@echo "make long         the tests that are marked slow"
 	@echo "make fuzz         600 random networks through capture and removal of channels; a million damaged .vnmodel files"
+	@echo "make matrix       the tests with each plugin alone, and without each; resumable; the table is tests/matrix/results.md"
 	@echo "make zoo          models of torchvision and timm, in an environment of their own (6 GB); resumable"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
 	@echo "make clean        remove $(VENV), caches and runs"
@@ -67,6 +68,9 @@ long: install
 fuzz: install
 	@$(PYTEST) tests/test_fuzz_graphs.py --hypothesis-profile=long
 	@OMP_NUM_THREADS=1 $(BIN)/python -m amc_venus_export.fuzz --mutants 1000000
+
+matrix: install
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.matrix
 
 ZOO := .venv-zoo
 

@@ -9,18 +9,24 @@ import sysconfig
 import venv
 from pathlib import Path
 
-__all__ = ["SITE", "environment", "install", "run"]
+__all__ = ["SITE", "bare_environment", "environment", "install", "run"]
 
 SITE = Path(sysconfig.get_path("purelib"))
 
 
-def environment(folder: Path) -> Path:
-    """A new environment in `folder`; returns its interpreter."""
+def bare_environment(folder: Path) -> Path:
+    """A new environment in `folder` with no packages at all; returns its interpreter."""
     venv.create(folder, with_pip=False)
+    return folder / "bin" / "python"
+
+
+def environment(folder: Path) -> Path:
+    """A new environment in `folder` that has this one's packages; returns its interpreter."""
+    python = bare_environment(folder)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     parent = f"import site; site.addsitedir({str(SITE)!r})\n"
     (folder / "lib" / version / "site-packages" / "parent.pth").write_text(parent)
-    return folder / "bin" / "python"
+    return python
 
 
 def install(python: Path, *folders: Path, editable: bool = False) -> None:
