@@ -245,6 +245,15 @@ def writes_into(self: Any, x: Tensor) -> Tensor:
     return y
 
 
+def writes_where_a_mask_is_true(self: Any, x: Tensor) -> Tensor:
+    x = self.conv(x)
+    x[x > 0.25] = 0.5
+    x[x < -0.25] = x.mean()
+    y = x.clone()
+    y[:, 1:][y[:, 1:] == 0.5] = -1
+    return x * y
+
+
 def out_argument(self: Any, x: Tensor) -> Tensor:
     x = self.conv(x)
     y = torch.empty_like(x)
@@ -308,7 +317,8 @@ WORKING = [
     no_grad_part, inference_part, decorated, checkpointed, custom_function, tries_something_else,
     zeros_like, arange_of_a_size, new_zeros,
     full_of_sizes, fixed_tensor, grid, sized_tensor, size_arithmetic, size_quotients, size_comparisons, size_of_entries,
-    size_of_sizes, in_place_chain, in_place_old_value, writes_into, out_argument, the_same_twice, tokens,
+    size_of_sizes, in_place_chain, in_place_old_value, writes_into,
+    writes_where_a_mask_is_true, out_argument, the_same_twice, tokens,
     writes_a_view, writes_a_chunk, writes_under_a_view, relu_on_a_view, out_into_a_view, custom_in_place,
     writes_in_inference_mode,
 ]  # fmt: skip
@@ -318,6 +328,20 @@ WORKING = [
 def test_recorded(function: Callable[[Any, Tensor], Any]) -> None:
     network = check(Forward(function), IMAGE, others=((WIDE,),))
     assert network.graph.inputs[0].shape[0] is None, "another batch size was not tried"
+
+
+def test_masks_that_are_computed_need_no_opaque_node() -> None:
+    network = capture(Forward(writes_where_a_mask_is_true), IMAGE, strict=True)
+    assert [node.op for node in network.graph.nodes].count("vn.masked_fill") == 3
+    assert_rebuilds(network, IMAGE)
+    with pytest.raises(amc.AmcError, match="__getitem__"):  # as many entries as the data says
+        capture(Forward(values_where_a_mask_is_true), IMAGE, strict=True)
+
+
+def values_where_a_mask_is_true(self: Any, x: Tensor) -> Tensor:
+    x = self.conv(x)
+    x[x > 0] = x[x > 0] * 2
+    return x
 
 
 def autocast(self: Any, x: Tensor) -> Tensor:

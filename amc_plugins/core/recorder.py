@@ -24,7 +24,7 @@ from amc_plugins.core.plain_layers import without_hooks
 from amc_plugins.core.source_lines import shortest_handler, user_line
 from amc_plugins.core.structure import among, argument_names, leaves, map_leaves, tensors_in, to_tree
 from amc_plugins.core.tracing import TracedFloat, TracedInt
-from amc_plugins.core.views import Link, memory, shared_base, write_back
+from amc_plugins.core.views import Link, memory, shared_base, spelled, write_back, writes, written_into
 from amc_plugins.handlers import Declined
 
 __all__ = ["Recorder", "Recording"]
@@ -209,11 +209,11 @@ class Recorder(Ledger, TorchFunctionMode):
             finally:
                 TorchFunctionMode.__exit__(self, None, None, None)
         versions = [version_of(tensor) for tensor in tensors]
-        written = tensors[:1] if _writes(name) else []
+        written = tensors[:1] if writes(name) else []
         before = [(one, one.detach().clone()) for one in self._constants_under(written)]
         result = func(*args, **kwargs)
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if version_of(tensor) != version]
-        changed = _targets([*changed, *(one for one in written if one.is_inference())], [*written, *tensors_in(result)])
+        changed = written_into([*changed, *(one for one in written if one.is_inference())], [*written, *tensors_in(result)])
         for tensor, copied in before:  # a constant that changed: the node reads what it was
             self._constants[id(tensor)] = self._names.numbered("constant"), copied
         if changed or tensors_in(result):  # else it was a question (dtype, dim, is_cuda): the answer is a plain value
@@ -296,7 +296,7 @@ class Recorder(Ledger, TorchFunctionMode):
             again = partial(self._record_function, func, name, arguments, result, [])
             self._link(one, given, func, name, arguments, outputs, again)
         if handler is not None and not lost:
-            declined = self._record_op(name, arguments[0], arguments[1], result, changed)
+            declined = self._record_op(*spelled(name, *arguments), result, changed)
             if declined is None:
                 return
             why = declined
@@ -383,16 +383,3 @@ class Recorder(Ledger, TorchFunctionMode):
             self.recording.values.pop(name, None)
         self._active = False
         self.done = True
-
-
-def _targets(changed: list[Tensor], likely: list[Tensor]) -> list[Tensor]:
-    """Of the tensors whose memory changed, those that were written into: others are views of the same memory."""
-    certain = [one for one in changed if among(one, likely)]
-    blocks = {memory(one) for one in certain}
-    return certain + [one for one in changed if memory(one) not in blocks]
-
-
-def _writes(name: str) -> bool:
-    """Whether a function of this name changes its first argument."""
-    last = name.rpartition(".")[2]
-    return last == "__setitem__" or (last.startswith("__i") and last.endswith("__")) or (last.endswith("_") and last[-2] != "_")

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amc_plugins.core.structure import map_leaves
+from amc_plugins.core.structure import among, map_leaves
 
-__all__ = ["Link", "memory", "place", "shared_base", "write_back"]
+__all__ = ["Link", "memory", "place", "shared_base", "spelled", "write_back", "writes", "written_into"]
 
 _SAME = frozenset({"detach", "data"})
 _SHAPES = frozenset({"view", "reshape", "view_as", "reshape_as", "flatten", "ravel", "unflatten", "squeeze", "unsqueeze"})
@@ -91,6 +91,29 @@ def write_back(link: Link, view: Tensor) -> tuple[str, tuple[Any, ...]] | None:
     if name in _SHAPES or _in_one_run(base, view):
         return "torch.Tensor.reshape_as", (view, base)
     return None
+
+
+def written_into(changed: list[Tensor], likely: list[Tensor]) -> list[Tensor]:
+    """Of the tensors whose memory changed, those that were written into: others are views of the same memory."""
+    certain = [one for one in changed if among(one, likely)]
+    blocks = {memory(one) for one in certain}
+    return certain + [one for one in changed if memory(one) not in blocks]
+
+
+def writes(name: str) -> bool:
+    """Whether a function of this name changes its first argument."""
+    last = name.rpartition(".")[2]
+    return last == "__setitem__" or (last.startswith("__i") and last.endswith("__")) or (last.endswith("_") and last[-2] != "_")
+
+
+def spelled(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """A call by the function that it is: `x[mask] = number`, for a mask of x's shape, is `x.masked_fill_(mask, number)`."""
+    if name == "torch.Tensor.__setitem__" and len(args) == 3 and not kwargs:
+        base, mask, value = args
+        one = value.dim() == 0 if isinstance(value, Tensor) else isinstance(value, bool | int | float)
+        if one and isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == base.shape:
+            return "torch.Tensor.masked_fill_", args, kwargs
+    return name, args, kwargs
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], at: int, name: str, default: Any) -> Any:
