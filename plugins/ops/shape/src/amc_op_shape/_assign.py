@@ -27,8 +27,9 @@ class SetItemParams(SliceParams):
 class SetItemHandler(LayerHandler):
     """The result has the channels of what is written into; what is written is tied to the channels that it covers.
 
-    A single place among channels pins the channel there, and computed places pin all. A number where a computed mask of the whole
-    shape is true is recorded as `masked_fill`; other masks that the network computes are declined (`torch.where` says the same).
+    A single place among channels pins the channel there, and computed places pin all. A number where a computed mask of the
+    whole shape is true is recorded as `masked_fill`; other masks that the network computes are declined (`torch.where` says the
+    same).
     """
 
     Params = SetItemParams
