@@ -70,6 +70,18 @@ def test_compress_is_prepare_choose_apply(network: amc.ReconstructedNetwork, dat
     assert again.candidate == result.candidate and equal(again.network, result.network)
 
 
+@pytest.mark.parametrize("method", ["lowrank", "pruning"])
+def test_norms_stay_or_are_folded(network: amc.ReconstructedNetwork, data: list[Tensor], method: str) -> None:
+    kept = amc.compress(network, method, calibration=data, total=0.4).network
+    result = amc.compress(network, method, calibration=data, total=0.4, fold_norms=True)
+    norms = [[node.name for node in one.graph.nodes if "norm" in node.op] for one in (kept, result.network)]
+    assert norms[0] and not norms[1]
+    assert result.macs_after == amc.profile(result.network).total_macs
+    x = data[0][:4]
+    with torch.no_grad():
+        torch.testing.assert_close(result.network.eval()(x), kept.eval()(x), rtol=1e-4, atol=1e-5)
+
+
 def test_one_amount_in_four_spellings(network: amc.ReconstructedNetwork, data: list[Tensor]) -> None:
     spelled: list[dict[str, Any]] = [
         {"ratio": 0.5},

@@ -15,6 +15,7 @@ from amc_plugins.core.accuracy_first import most_above
 from amc_plugins.core.budgets import Budget, cost_of
 from amc_plugins.core.draw import draw
 from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
+from amc_plugins.core.folding import fold_norms
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
@@ -172,17 +173,19 @@ def carry_out(
 def apply_plan(
     plan: Plan, candidate: Mapping[str, int], *, refit: bool = True, run: Run | None = None, budget: Budget | None = None
 ) -> CompressionResult:
-    """`plan.apply`, with the run told about every layer that changed, and a drawing if the settings ask for one."""
+    """`plan.apply`, then what settings of every compressor ask for (folding, a drawing); the run is told of changed layers."""
     return _told(plan, plan.apply(candidate, refit=refit), run, budget or Budget())
 
 
 def _told(plan: Plan, result: CompressionResult, run: Run | None, budget: Budget) -> CompressionResult:
+    settings = plan.compressor.settings
+    if isinstance(settings, CompressorSettings) and settings.fold_norms:
+        result.network = fold_norms(result.network)
     result.spent = cost_of(plan, budget).spent(result.candidate, result.network)
     if run is not None:
         for layer in result.layers:
             if layer.change:
                 run.layer_compressed(layer.name, float("nan") if layer.error is None else layer.error, layer.macs_after)
-    settings = plan.compressor.settings
     if isinstance(settings, CompressorSettings) and settings.drawgraph and settings.checkpointfolder is not None:
         settings.checkpointfolder.mkdir(parents=True, exist_ok=True)
         path = draw(result.network, settings.checkpointfolder / "compressed.html", before=plan.network)

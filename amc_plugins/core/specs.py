@@ -86,6 +86,10 @@ class CompressorSettings(Settings):
         ge=0.0,
         description="the accuracy to stay at or above; it turns `accuracy_first` on, and a total or ratios are then the most",
     )
+    fold_norms: bool = Field(
+        False,
+        description="make batch norms part of the layers in front of them, in float64; by default they stay, trainable",
+    )
     drawgraph: bool = Field(False, description="draw the compressed network into `checkpointfolder` as `compressed.html`")
 
     @model_validator(mode="after")
