@@ -147,13 +147,12 @@ def _with(meaning: str, bounds: str) -> str:
 
 def handlers_page() -> str:
     """Every operation that is captured, with what becomes it."""
-    table = [("handler", "op", "captures", "distribution")]
+    table = [("handler", "op", "what it is", "captures")]
     for spec in _specs("layer_handlers"):
         assert isinstance(spec, LayerHandlerSpec)
         captures = "<br>".join(f"`{_short(one)}`" for one in spec.captures) or "made by plugins only"
-        table.append(
-            (f"`{spec.name}`{{ #{spec.name} title='{spec.summary}' }}", f"`{spec.op}`", captures, f"`{_distribution(spec)}`")
-        )
+        what = f"{_cell(spec.summary)}<br>`{_distribution(spec)}`"
+        table.append((f"`{spec.name}`{{ #{spec.name} }}", f"`{spec.op}`", what, captures))
     return f"{heads.HANDLERS}\n{_table(table)}"
 
 
