@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -17,13 +19,17 @@ from torch import nn
 
 from amc_plugins.graph import capture, channel_map, shapes
 from amc_plugins.testing import random_removal
+from tests.zoo.convnext import ConvNeXt
 from tests.zoo.densenet import DenseNet
 from tests.zoo.hrnet import HRNet
 from tests.zoo.mobilenet_v3 import MobileNetV3
 from tests.zoo.resnet import resnet50
+from tests.zoo.senet import SENet
 from tests.zoo.shufflenet_v2 import ShuffleNetV2
 from tests.zoo.swin import Swin
+from tests.zoo.test_zoo import NETWORKS as ZOO
 from tests.zoo.unet import UNet
+from tests.zoo.vit import ViT
 from tests.zoo.yolo import Yolo
 
 RESULT = Path(__file__).resolve().parent / "results" / "graph.md"
@@ -33,39 +39,74 @@ LIMIT = 3.0
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ResNet-50": (resnet50, 224),
     "DenseNet-121": (lambda: DenseNet(32, (6, 12, 24, 16), 1000), 224),
+    "ShuffleNetV2 x0.5": (lambda: ShuffleNetV2((4, 8, 4), (24, 48, 96, 192, 1024), 1000), 224),
     "ShuffleNetV2 x1": (lambda: ShuffleNetV2((4, 8, 4), (24, 116, 232, 464, 1024), 1000), 224),
     "MobileNetV3-like": (MobileNetV3, 224),
     "HRNet-W18-like": (lambda: HRNet(18), 224),
     "YOLO-like": (lambda: Yolo(32), 320),
     "U-Net 32": (lambda: UNet(32), 224),
     "Swin-T, two stages": (lambda: Swin(96, 7, 3), 224),
+    "ConvNeXt-T, three stages": (lambda: ConvNeXt((96, 192, 384), 1000), 224),
+    "SE-ResNeXt-like": (lambda: SENet(64, 32, 1000), 224),
+    "ViT-Ti/16, two blocks": (lambda: ViT(224, 16, 192, 3, 1000), 224),
 }
 """Constructor and image size; from tests/zoo, in the widths of the papers where it takes them."""
+
+PIXELS = 224
+"""Image size of the networks that the tests build, where they take any."""
 
 HEAD = """# What the graph costs
 
 CPU time in eager forwards of the original on one image (batch 1, one thread, the least of {rounds} interleaved rounds).
-`capture` records, copies and verifies the network: it runs the original and the copy on one image and on two, so that six
-forwards are in it. `shapes` and `channel_map` are for two images; channel groups should cost no more than {limit:g}
-forwards. `shrink` removes a random half of all channels and derives the new network's shapes once more.
+`capture` records, copies and verifies the network: it runs the original and the copy on one image, on two, and on larger
+ones. `shapes` and `channel_map` are for two images; channel groups should cost no more than {limit:g} forwards. `shrink`
+removes a random half of all channels and derives the new network's shapes once more, by its layers on the meta device.
+`ids KiB` is what the channel ids of all values take.
 
     {command}
 
-| network | nodes | groups | forward ms | capture | shapes | channel_map | shrink |
-|---|---:|---:|---:|---:|---:|---:|---:|
+{columns}
+"""
+COLUMNS = """| network | nodes | groups | ids KiB | forward ms | capture | shapes | channel_map | shrink |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
+
+NARROW = """
+## The networks of tests/zoo as the tests build them
+
+Six to a few dozen channels wide, on images of {pixels} x {pixels} pixels where the network takes them. Their forwards are over
+in milliseconds, so that whatever looks at a network node by node costs more of them. Channel groups take {least:.0f} to
+{most:.0f} microseconds a node; {over} of {count} networks are above {limit:g} forwards.
+
+{columns}
 """
 
 
-def measured(make: Callable[[], nn.Module], size: int, rounds: int) -> tuple[int, int, dict[str, float]]:
-    """Nodes, groups, and the least CPU seconds of each action."""
-    torch.manual_seed(0)
-    model, x = make().eval(), torch.randn(1, 3, size, size)
-    network = capture(model, x)
+class Row(NamedTuple):
+    """One network: the least CPU seconds of each action."""
+
+    name: str
+    nodes: int
+    groups: int
+    kibibytes: int
+    """Of the ids of all values."""
+    seconds: dict[str, float]
+
+    def relative(self, action: str) -> float:
+        return self.seconds[action] / self.seconds["forward"]
+
+    def __str__(self) -> str:
+        ratios = " | ".join(f"{self.relative(one):.2f}" for one in self.seconds if one != "forward")
+        forward = 1000 * self.seconds["forward"]
+        return f"| {self.name} | {self.nodes} | {self.groups} | {self.kibibytes} | {forward:.1f} | {ratios} |"
+
+
+def measured(name: str, model: nn.Module, inputs: tuple[Any, ...], rounds: int) -> Row:
+    network = capture(model, *inputs)
     channels = channel_map(network)
     removed = random_removal(channels)
     actions: dict[str, Callable[[], object]] = {
-        "forward": lambda: model(x),
-        "capture": lambda: capture(model, x),
+        "forward": lambda: model(*inputs),
+        "capture": lambda: capture(model, *inputs),
         "shapes": lambda: shapes(network, *network.example_inputs(batch=2)),
         "channel_map": lambda: channel_map(network),
         "shrink": lambda: channels.shrink(removed),
@@ -73,11 +114,34 @@ def measured(make: Callable[[], nn.Module], size: int, rounds: int) -> tuple[int
     least = dict.fromkeys(actions, float("inf"))
     with torch.no_grad():
         for _ in range(rounds):
-            for name, action in actions.items():
+            for action, run in actions.items():
                 start = time.process_time()
-                action()
-                least[name] = min(least[name], time.process_time() - start)
-    return len(network.graph.nodes), len(channels.groups), least
+                run()
+                least[action] = min(least[action], time.process_time() - start)
+    stores = (ids.untyped_storage() for ids in channels.values.values())
+    held = sum({store.data_ptr(): store.nbytes() for store in stores}.values())
+    return Row(name, len(network.graph.nodes), len(channels.groups), -(-held // 1024), least)
+
+
+def of_papers(rounds: int) -> Iterator[Row]:
+    for name, (make, size) in NETWORKS.items():
+        torch.manual_seed(0)
+        yield measured(name, make().eval(), (torch.randn(1, 3, size, size),), rounds)
+
+
+def of_tests(rounds: int) -> Iterator[Row]:
+    for name in ZOO:
+        zoo = importlib.import_module(f"tests.zoo.{name}")
+        inputs = zoo.inputs(1) if zoo.OTHER_SIZE is None else zoo.inputs(1, PIXELS)
+        yield measured(name, zoo.build(), inputs, rounds)
+
+
+def shown(rows: Iterator[Row]) -> list[Row]:
+    found = []
+    for row in rows:
+        found.append(row)
+        print(row, flush=True)
+    return found
 
 
 def main() -> None:
@@ -87,18 +151,25 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("amc_plugins.capture").setLevel(logging.ERROR)  # ops without a handler are not the point here
-    measured(MobileNetV3, 32, 1)  # torch imports what it needs for the meta device on first use
-    lines = []
-    for name, (make, size) in NETWORKS.items():
-        nodes, groups, least = measured(make, size, options.rounds)
-        forward = least.pop("forward")
-        ratios = " | ".join(f"{seconds / forward:.2f}" for seconds in least.values())
-        lines.append(f"| {name} | {nodes} | {groups} | {1000 * forward:.0f} | {ratios} |")
-        print(lines[-1], flush=True)
-    head = HEAD.format(rounds=options.rounds, limit=LIMIT, command=COMMAND)
-    where = f"\ntorch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.\n"
+    measured(
+        "warm", MobileNetV3().eval(), (torch.randn(1, 3, 32, 32),), 1
+    )  # torch imports what the meta device needs on first use
+    wide, narrow = shown(of_papers(options.rounds)), shown(of_tests(options.rounds))
+    each = [1e6 * row.seconds["channel_map"] / row.nodes for row in narrow]
+    text = HEAD.format(rounds=options.rounds, limit=LIMIT, command=COMMAND, columns=COLUMNS) + "\n".join(map(str, wide)) + "\n"
+    text += NARROW.format(
+        pixels=PIXELS,
+        least=min(each),
+        most=max(each),
+        over=sum(row.relative("channel_map") > LIMIT for row in narrow),
+        count=len(narrow),
+        limit=LIMIT,
+        columns=COLUMNS,
+    )
+    text += "\n".join(map(str, narrow)) + "\n"
+    text += f"\ntorch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.\n"
     options.output.parent.mkdir(exist_ok=True)
-    options.output.write_text(head + "\n".join(lines) + "\n" + where)
+    options.output.write_text(text)
 
 
 if __name__ == "__main__":
