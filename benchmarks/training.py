@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -242,6 +242,7 @@ def markdown(found: dict[str, Any]) -> str:
             "seed 0, trained by `quantization` for one more epoch with 8-bit weights and activations.",
         ],
         ["    python -m benchmarks.training"],
+        *_missing(found["cells"]),
         _table(cells),
         ["Seed by seed:"],
         _by_seed(cells),
@@ -256,6 +257,13 @@ def markdown(found: dict[str, Any]) -> str:
             ]
         )
     return "\n\n".join("\n".join(lines) for lines in paragraphs) + "\n"
+
+
+def _missing(records: list[dict[str, Any]]) -> list[list[str]]:
+    wanted = {astuple(cell) for cell in cells_of(list(NETWORKS), list(EPOCHS), list(SEEDS))}
+    there = {(one["kind"], one["network"], one["epochs"], one["seed"]) for one in records}
+    left = len(wanted - there)
+    return [[f"Not finished: {left} of {len(wanted)} cells are not measured yet."]] if left else []
 
 
 class Cells:
