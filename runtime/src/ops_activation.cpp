@@ -1,6 +1,7 @@
 // Activations.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "elementwise.h"
 
@@ -33,24 +34,27 @@ T log_one_plus_exp(T x) {
 
 void run_relu(Call& call) {
     if (is_floating(call.x().dtype())) return each(call, [](auto x) { return x < 0 ? decltype(x)(0) : x; });
-    require(call.x().dtype() != DType::boolean, "the positive part of truth values");
     Tensor& out = call.make(call.x().dtype(), call.x().shape());
     if (!call.real()) return;
+    require(call.x().dtype() != DType::boolean, "the positive part of truth values");
     Tensor wide = cast(call.x(), DType::i64), kept = call.scratch(DType::i64, wide.shape());
     unary_loop<std::int64_t>(wide, kept, [](std::int64_t x) { return std::max<std::int64_t>(x, 0); });
     out = cast(kept, out.dtype());
 }
 
 void run_relu6(Call& call) {
+    require(call.x().dtype() != DType::boolean, "truth values cut to a range");
     each(call, [](auto x) { return std::isnan(x) ? x : std::min(std::max(x, decltype(x)(0)), decltype(x)(6)); });
 }
 
 void run_leaky_relu(Call& call) {
     const double slope = call.params().number("negative_slope");
+    require_floating(call.x());
     each(call, [slope](auto x) { return x > 0 ? x : static_cast<decltype(x)>(slope) * x; });
 }
 
 void elu(Call& call, double alpha, double scale, double inner) {
+    require_floating(call.x());
     each(call, [=](auto x) {
         using T = decltype(x);
         return x > 0 ? static_cast<T>(scale) * x : static_cast<T>(alpha * scale) * std::expm1(x * static_cast<T>(inner));
@@ -62,7 +66,7 @@ void run_selu(Call& call) { elu(call, 1.6732632423543772848170429916717, 1.05070
 
 void run_celu(Call& call) {
     const double alpha = call.params().number("alpha");
-    require(alpha != 0.0, "a scale of 0");
+    require(alpha != 0.0 || !call.real(), "a scale of 0");
     elu(call, alpha, 1.0, 1.0 / alpha);
 }
 
@@ -72,7 +76,7 @@ void run_silu(Call& call) {
 
 void run_gelu(Call& call) {
     const std::string& form = call.params().text("approximate");
-    require(!call.real() || form == "none" || form == "tanh", "an unknown approximation");
+    require(form == "none" || form == "tanh", "an unknown approximation");
     if (form == "tanh") {
         each(call, [](auto x) {
             using T = decltype(x);
@@ -101,6 +105,7 @@ void build_hardtanh(const Build& build) {
 }
 
 void run_hardtanh(Call& call) {
+    require(call.x().dtype() != DType::boolean, "truth values cut to a range");
     const double low = call.params().number("min_val"), high = call.params().number("max_val");
     each(call, [=](auto x) {
         using T = decltype(x);
@@ -153,7 +158,7 @@ void run_hardshrink(Call& call) {
 
 void run_softshrink(Call& call) {
     const double edge = call.params().number("lambd");
-    require(edge >= 0.0, "a negative edge");
+    require(edge >= 0.0 && edge <= std::numeric_limits<float>::max(), "an edge that is no positive number");
     each(call, [edge](auto x) {
         using T = decltype(x);
         const T by = static_cast<T>(edge);
@@ -169,7 +174,7 @@ void run_glu(Call& call) {
     Shape shape = given.shape();
     shape[static_cast<std::size_t>(axis)] /= 2;
     Tensor& out = call.make(given.dtype(), shape);
-    if (!call.real()) return;
+    if (!call.real() || given.count() == 0) return;
     const Along along(given.shape(), axis);
     const std::int64_t half = along.size / 2 * along.inner;
     with_float_type(given.dtype(), [&](auto kind) {
@@ -191,7 +196,7 @@ void run_prelu(Call& call) {
     require(weight.count() == 1 || weight.count() == channels, "another number of slopes than channels");
     require_same_type(given, weight);
     Tensor& out = call.make(given.dtype(), given.shape());
-    if (!call.real()) return;
+    if (!call.real() || given.count() == 0) return;
     const Along along(given.shape(), given.rank() > 1 ? 1 : 0);
     with_float_type(given.dtype(), [&](auto kind) {
         using T = decltype(kind);

@@ -79,7 +79,6 @@ struct Plus {
 
 void check_alpha(const Json& alpha, DType type) {
     require(is_floating(type) || alpha.real() == nullptr, "a fraction times whole numbers");
-    require(type == DType::boolean || alpha.boolean() == nullptr || *alpha.boolean(), "a truth value times numbers");
 }
 
 void sum(Call& call, double sign) {
@@ -88,6 +87,7 @@ void sum(Call& call, double sign) {
     const Json& alpha = call.params().at("alpha");
     if (sign < 0) require(type != DType::boolean, "a difference of truth values");
     check_alpha(alpha, type);
+    require(!call.real() || type == DType::boolean || alpha.boolean() == nullptr || *alpha.boolean(), "numbers times a truth value");
     apply(call, two, type, type, Plus{alpha, sign});
 }
 
@@ -131,7 +131,7 @@ void run_div(Call& call) {
         return;
     }
     const bool down = *mode.text() == "floor";
-    require(type != DType::boolean || call.real(), "a rounded quotient of truth values");
+    require(type != DType::boolean, "a rounded quotient of truth values");
     apply(call, two, type, type, [down](auto x, auto y) {
         using T = decltype(x);
         if (down) return floor_quotient(x, y);

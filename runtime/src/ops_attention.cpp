@@ -71,6 +71,7 @@ void run_attention(Call& call) {
     require(q->rank() >= 2 && k->rank() >= 2 && v->rank() >= 2, "matrices are needed");
     require_same_type(*q, *k);
     require_same_type(*q, *v);
+    require_floating(*q);
     const Params& p = call.params();
     const bool causal = p.flag("is_causal");
     require(!causal || mask == nullptr, "a mask beside the causal one");

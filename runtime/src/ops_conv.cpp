@@ -221,12 +221,11 @@ struct Images {
     Three size;
     bool alone;
 
-    Images(const Tensor& given, std::int64_t rank, std::int64_t channels_wanted) {
+    Images(const Tensor& given, std::int64_t rank) {
         require(given.rank() == rank + 1 || given.rank() == rank + 2, "images of another number of axes");
         alone = given.rank() == rank + 1;
         if (!alone) count = given.size(0);
         channels = given.size(alone ? 0 : 1);
-        require(channels == channels_wanted, "another number of channels");
         size = three(std::vector<std::int64_t>(given.shape().end() - rank, given.shape().end()), 1);
     }
     Shape shape(std::int64_t made, const Three& out, std::int64_t rank) const {
@@ -247,7 +246,7 @@ void run_conv(Call& call) {
     g.groups = p.integer("groups");
     g.in_group = p.integer("in_channels") / g.groups;
     g.out_group = p.integer("out_channels") / g.groups;
-    Images(given, rank, p.integer("in_channels"));
+    require(Images(given, rank).channels == p.integer("in_channels"), "another number of channels");
     std::vector<std::int64_t> before(rank, 0), after(rank, 0);
     const std::string* named = p.at("padding").text();
     if (named == nullptr) before = after = p.integers("padding");
@@ -263,7 +262,7 @@ void run_conv(Call& call) {
         before.assign(rank, 0);
         after.assign(rank, 0);
     }
-    const Images images(given, rank, p.integer("in_channels"));
+    const Images images(given, rank);
     g.in = images.size;
     g.before = three(before, 0);
     const Three behind = three(after, 0);
@@ -272,12 +271,12 @@ void run_conv(Call& call) {
         require(room >= reach, "a kernel that is larger than the padded image");
         g.out[i] = (room - reach) / g.stride[i] + 1;
     }
+    const Tensor &weight = *call.slot("weight"), *bias = call.slot("bias");
+    if (bias != nullptr) require_same_type(given, *bias);
     Tensor& out = call.make(given.dtype(), images.shape(p.integer("out_channels"), g.out, rank));
     if (!call.real() || out.count() == 0) return;
-    const Tensor &weight = *call.slot("weight"), *bias = call.slot("bias");
     require_floating(given);
     require_same_type(given, weight);
-    if (bias != nullptr) require_same_type(given, *bias);
     const auto run = [&](auto type) {
         using T = decltype(type);
         convolve<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>());
@@ -291,7 +290,7 @@ void run_transposed(Call& call) {
     const Params& p = call.params();
     require(call.arity() == 1, "an output size that is a tensor");
     const Tensor& given = call.x();
-    const Images images(given, rank, p.integer("in_channels"));
+    const Images images(given, rank);
     Geometry g{three(p.integers("kernel_size"), 1), three(p.integers("stride"), 1), three(p.integers("dilation"), 1), three(p.integers("padding"), 0), {}, images.size};
     g.groups = p.integer("groups");
     g.in_group = p.integer("out_channels") / g.groups;
@@ -316,12 +315,13 @@ void run_transposed(Call& call) {
         g.in[i] = add(least[i], extra[i]);
         require(g.in[i] > 0, "an image without entries");
     }
+    const Tensor &weight = *call.slot("weight"), *bias = call.slot("bias");
+    if (bias != nullptr) require_same_type(given, *bias);
     Tensor& out = call.make(given.dtype(), images.shape(p.integer("out_channels"), g.in, rank));
     if (!call.real() || out.count() == 0) return;
-    const Tensor &weight = *call.slot("weight"), *bias = call.slot("bias");
+    require(images.channels == p.integer("in_channels"), "another number of channels");
     require_floating(given);
     require_same_type(given, weight);
-    if (bias != nullptr) require_same_type(given, *bias);
     const auto run = [&](auto type) {
         using T = decltype(type);
         convolve_transposed<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>());

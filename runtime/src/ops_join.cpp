@@ -42,9 +42,13 @@ void run_stack(Call& call) {
     call.give(joined(parts, axis, call.real()));
 }
 
+// An empty tensor costs nothing, however many pieces it is cut into.
+constexpr std::size_t kMostPieces = 1 << 20;
+
 // Pieces of these sizes, which must fill the axis.
 void give_pieces(Call& call, std::int64_t axis, const std::vector<std::int64_t>& sizes, bool first_alone) {
     std::int64_t total = 0;
+    require(sizes.size() <= kMostPieces, "more pieces than a network can have");
     for (const std::int64_t size : sizes) {
         require(size >= 0, "a negative size");
         total = add(total, size);
@@ -62,6 +66,7 @@ void give_pieces(Call& call, std::int64_t axis, const std::vector<std::int64_t>&
 
 std::vector<std::int64_t> equal_pieces(std::int64_t length, std::int64_t size) {
     require(size > 0 || (size == 0 && length == 0), "pieces of no size");
+    require(size == 0 || length / size < static_cast<std::int64_t>(kMostPieces), "more pieces than a network can have");
     std::vector<std::int64_t> sizes;
     for (std::int64_t first = 0; first < length && size > 0; first += size) sizes.push_back(std::min(size, length - first));
     if (sizes.empty()) sizes.push_back(0);
@@ -78,7 +83,7 @@ void run_chunk(Call& call) {
     if (!call.params().null("sizes")) return give_pieces(call, axis, call.params().integers("sizes"), chunks == 1);
     require(chunks > 0, "no pieces");
     const std::int64_t size = length / chunks + (length % chunks != 0);
-    if (length == 0) return give_pieces(call, axis, std::vector<std::int64_t>(static_cast<std::size_t>(std::min<std::int64_t>(chunks, 1 << 20)), 0), chunks == 1);
+    if (length == 0) return give_pieces(call, axis, std::vector<std::int64_t>(static_cast<std::size_t>(std::min<std::int64_t>(chunks, kMostPieces + 1)), 0), chunks == 1);
     give_pieces(call, axis, equal_pieces(length, size), chunks == 1);
 }
 
@@ -91,7 +96,7 @@ void run_split(Call& call) {
 
 void run_unbind(Call& call) {
     const std::int64_t axis = split_axis(call), count = call.params().integer("count");
-    require(count == call.x().size(axis) && count > 0, "another number of slices than the axis has");
+    require(count == call.x().size(axis) && count > 0 && count <= static_cast<std::int64_t>(kMostPieces), "another number of slices than the axis has");
     Shape shape = call.x().shape();
     shape.erase(shape.begin() + axis);
     for (std::int64_t i = 0; i < count; ++i) call.give(narrowed(call.x(), axis, i, 1, call.real()).reshaped(shape));

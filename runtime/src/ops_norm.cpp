@@ -93,7 +93,7 @@ void run_batchnorm(Call& call) {
     if (tracked || call.params().flag("affine")) require(given.size(1) == call.params().integer("num_features"), "another number of channels");
     require(tracked || given.count() != given.size(1), "statistics of one entry a channel");
     Tensor& out = call.make(given.dtype(), given.shape());
-    if (call.real()) normalise_channels(call, 1, false, out);
+    if (call.real() && given.count() > 0) normalise_channels(call, 1, false, out);
 }
 
 void run_instance_norm(Call& call) {
@@ -104,7 +104,7 @@ void run_instance_norm(Call& call) {
     if (tracked || call.params().flag("affine")) require(given.size(axis) == call.params().integer("num_features"), "another number of channels");
     require(tracked || Along(given.shape(), axis).inner != 1, "statistics of one entry a channel");
     Tensor& out = call.make(given.dtype(), given.shape());
-    if (call.real()) normalise_channels(call, axis, true, out);
+    if (call.real() && given.count() > 0) normalise_channels(call, axis, true, out);
 }
 
 void build_group_norm(const Build& build) {
@@ -123,6 +123,7 @@ void run_group_norm(Call& call) {
     require(along.size % groups == 0, "groups that do not divide the channels");
     if (call.params().flag("affine")) require(along.size == call.params().integer("num_channels"), "another number of channels");
     require(along.size / groups * along.outer * along.inner != 1, "statistics of one entry a group");
+    require_floating(given);
     Tensor& out = call.make(given.dtype(), given.shape());
     if (!call.real() || given.count() == 0) return;
     const std::int64_t size = along.size / groups;
@@ -166,8 +167,9 @@ std::int64_t last_axes(const Call& call) {
 void run_layer_norm(Call& call) {
     const Tensor& given = call.x();
     const std::int64_t size = last_axes(call);
+    require_floating(given);
     Tensor& out = call.make(given.dtype(), given.shape());
-    if (!call.real() || size == 0) return;
+    if (!call.real() || given.count() == 0) return;
     const double eps = call.params().number("eps");
     const auto weight = numbers(call.slot("weight"), size, 1.0), bias = numbers(call.slot("bias"), size, 0.0);
     with_float_type(given.dtype(), [&](auto kind) {
@@ -187,7 +189,7 @@ void run_rms_norm(Call& call) {
     const Tensor& given = call.x();
     const std::int64_t size = last_axes(call);
     Tensor& out = call.make(given.dtype(), given.shape());
-    if (!call.real() || size == 0) return;
+    if (!call.real() || given.count() == 0) return;
     const double standard = given.dtype() == DType::f64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
     const double eps = call.params().null("eps") ? standard : call.params().number("eps");
     const auto weight = numbers(call.slot("weight"), size, 1.0);
@@ -210,7 +212,7 @@ void run_normalize(Call& call) {
     const double order = call.params().number("p"), eps = call.params().number("eps");
     require_floating(given);
     Tensor& out = call.make(given.dtype(), given.shape());
-    if (!call.real()) return;
+    if (!call.real() || given.count() == 0) return;
     std::vector<double> norms(static_cast<std::size_t>(count_of(reduced_shape(given.shape(), axes, true))), order == -HUGE_VAL ? HUGE_VAL : 0.0);
     with_float_type(given.dtype(), [&](auto kind) {
         using T = decltype(kind);
@@ -234,7 +236,7 @@ void run_local_response_norm(Call& call) {
     require(given.rank() >= 3, "maps of another number of axes");
     const Params& p = call.params();
     const std::int64_t size = p.integer("size"), before = size / 2, after = (size - 1) / 2;
-    Tensor& out = call.make(given.dtype(), given.shape());
+    Tensor& out = call.make(is_floating(given.dtype()) ? given.dtype() : DType::f32, given.shape());
     if (!call.real()) return;
     const Along along(given.shape(), 1);
     const double alpha = p.number("alpha"), beta = p.number("beta"), k = p.number("k");

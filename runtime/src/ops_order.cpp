@@ -22,7 +22,7 @@ bool before(T a, T b) {
 // Calls f(entries, step, number of the line) for each line along an axis.
 template <class T, class F>
 void lines(const Tensor& given, const Along& along, F f) {
-    for (std::int64_t i = 0; i < along.outer; ++i) {
+    for (std::int64_t i = 0; i < along.outer && given.count() > 0; ++i) {
         for (std::int64_t k = 0; k < along.inner; ++k) f(given.data<T>() + i * along.size * along.inner + k, along.inner, i, k);
     }
 }

@@ -144,7 +144,7 @@ void run_sampler(Call& call) {
     Shape shape = given.shape();
     shape[1] = static_cast<std::int64_t>(index.size());
     Tensor& out = call.make(given.dtype(), shape);
-    if (!call.real()) return;
+    if (!call.real() || given.count() == 0) return;
     const std::int64_t size = along.inner * item_size(given.dtype());
     char* to = out.mutable_data<char>();
     for (std::int64_t n = 0; n < along.outer; ++n) {

@@ -105,12 +105,13 @@ void build_linear(const Build& build) {
 void run_linear(Call& call) {
     const Tensor &x = call.x(), &weight = *call.slot("weight"), *bias = call.slot("bias");
     require(x.rank() > 0 && x.size(x.rank() - 1) == weight.size(1), "another number of features");
-    require_same_type(x, weight);
-    if (bias != nullptr) require_same_type(x, *bias);
     Shape shape = x.shape();
     shape.back() = weight.size(0);
     Tensor& out = call.make(x.dtype(), shape);
-    if (call.real()) linear(x, weight, bias, out);
+    if (!call.real()) return;
+    require_same_type(x, weight);
+    if (bias != nullptr) require_same_type(x, *bias);
+    linear(x, weight, bias, out);
 }
 
 void build_embedding(const Build& build) {

@@ -129,7 +129,6 @@ template <bool root>
 void run_deviation(Call& call) {
     const Tensor& given = call.x();
     const Axes along = axes(call);
-    require_floating(given);
     const double count = static_cast<double>(reduced_count(given, along)), by = std::max(0.0, count - call.params().number("correction"));
     Tensor& out = call.make(given.dtype(), reduced_shape(given.shape(), along, keeps(call)));
     if (!call.real()) return;

@@ -213,7 +213,7 @@ void run_interpolate(Call& call) {
         require(out[i] > 0 && given.shape()[i + 2] > 0, "maps without entries");
         shape.push_back(out[i]);
     }
-    if (!call.real()) {
+    if (!call.real() || count_of(shape) == 0) {
         call.make(given.dtype(), shape);
         return;
     }
@@ -268,11 +268,11 @@ void run_grid_sample(Call& call) {
     require(grid.rank() == given.rank() && grid.size(0) == given.size(0) && grid.size(grid.rank() - 1) == spatial, "places that do not fit the maps");
     require(mode != "bicubic" || spatial == 2, "a way of sampling that there is for images only");
     for (std::int64_t i = 2; i < given.rank(); ++i) require(given.size(i) > 0, "maps without entries");
-    require_same_type(given, grid);
     Shape shape{given.size(0), given.size(1)};
     shape.insert(shape.end(), grid.shape().begin() + 1, grid.shape().end() - 1);
     Tensor& out = call.make(given.dtype(), shape);
     if (!call.real()) return;
+    require_same_type(given, grid);
     require(spatial == 2, "sampling of volumes is not supported");
     const Border border = padding == "zeros" ? Border::zeros : padding == "border" ? Border::border : Border::reflection;
     const std::int64_t height = given.size(2), width = given.size(3), channels = given.size(1), places = grid.size(1) * grid.size(2);

@@ -7,6 +7,7 @@
 
 #include "checked.h"
 #include "error.h"
+#include "utf8.h"
 
 namespace vn {
 
@@ -206,6 +207,11 @@ bool reads_as_integer(const std::string& text, std::int64_t& value) {
     return true;
 }
 
+bool is_name(const std::string* text) {
+    const auto control = [](unsigned char one) { return one < 0x20 || one == 0x7F; };
+    return text != nullptr && !text->empty() && characters(*text) <= 512 && std::none_of(text->begin(), text->end(), control);
+}
+
 std::string lowered(std::string text) {
     for (char& one : text) one = one >= 'A' && one <= 'Z' ? static_cast<char>(one - 'A' + 'a') : one;
     return text;
@@ -278,7 +284,12 @@ ParamTypes::Found ParamTypes::match_one(const Type& type, const Json& given) {
     switch (type.kind) {
         case Type::any: return {Found::exact, given};
         case Type::null: return {given.is_null() ? Found::exact : Found::wrong_type, given};
-        case Type::ref: return {given.ref() != nullptr ? Found::exact : Found::wrong_type, given};
+        case Type::ref: {
+            // An object with a `name` is read as a reference by the reference reader's library, which then says no to it.
+            const Object* members = given.object();
+            if (members != nullptr && members->size() == 1 && (*members)[0].key == "name" && is_name((*members)[0].value.text())) return {Found::converted, given};
+            return {given.ref() != nullptr ? Found::exact : Found::wrong_type, given};
+        }
         case Type::text: return {given.text() != nullptr ? Found::exact : Found::wrong_type, given};
         case Type::either: return match(type, given);
         case Type::boolean:

@@ -25,7 +25,7 @@ DTYPES = [
 """In the order of `vn_dtype`."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What the runtime says no to; `code` is the specification's."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -82,7 +82,7 @@ class Library:
         self.lib: Any = lib
 
     def open(self, source: Path | bytes) -> Model:
-        """Raises `Refused`."""
+        """Raises `RefusedError`."""
         handle = ctypes.c_void_p()
         if isinstance(source, bytes):
             failed = self.lib.vn_open_mem(source, ctypes.c_size_t(len(source)), ctypes.byref(handle))
@@ -94,10 +94,10 @@ class Library:
         return model
 
     def code(self, source: Path | bytes) -> str:
-        """"OK", or the code with which a file is refused."""
+        """ "OK", or the code with which a file is refused."""
         try:
             self.open(source)
-        except Refused as error:
+        except RefusedError as error:
             return error.code
         return "OK"
 
@@ -117,8 +117,8 @@ class Model:
     def __del__(self) -> None:
         self.lib.vn_close(self.handle)
 
-    def error(self) -> Refused:
-        return Refused(self.lib.vn_last_error_code(self.handle).decode(), self.lib.vn_last_error(self.handle).decode())
+    def error(self) -> RefusedError:
+        return RefusedError(self.lib.vn_last_error_code(self.handle).decode(), self.lib.vn_last_error(self.handle).decode())
 
     @property
     def outputs(self) -> list[str]:
@@ -126,7 +126,7 @@ class Model:
         return [self.lib.vn_output_name(self.handle, ctypes.c_size_t(index)).decode() for index in range(count)]
 
     def run(self, *inputs: Tensor) -> list[Tensor]:
-        """Raises `Refused`."""
+        """Raises `RefusedError`."""
         held = [one.detach().contiguous() for one in inputs]
         given = (_Struct * max(1, len(held)))()
         for place, one in zip(given, held, strict=False):
