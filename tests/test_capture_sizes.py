@@ -200,6 +200,27 @@ def test_branches_on_the_batch() -> None:
         capture(Net(lambda x: x * 2 if x.shape[0] == 1 else x * 3), image(8, 8, batch=1))
 
 
+def test_trying_another_size_leaves_the_users_model_as_it_was() -> None:
+    class Remembers(nn.Module):
+        """Keeps a grid for the last image size."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+            self.register_buffer("grid", torch.zeros(0), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.grid.shape != x.shape[2:]:
+                self.grid = torch.arange(float(x.shape[2] * x.shape[3])).view(x.shape[2:])
+                self.made_for = [int(size) for size in x.shape[2:]]
+            return self.conv(x) + self.grid
+
+    model = Remembers().eval()
+    network = capture(model, image(8, 6), strict=True)
+    assert model.grid.shape == (8, 6) and model.made_for == [8, 6]
+    assert torch.equal(network(image(8, 6)), model(image(8, 6)))
+
+
 def test_questions_about_channels_do_not_outlive_them() -> None:
     """A network asserts how many channels it has; pruned, it has others, and is right for every image."""
 

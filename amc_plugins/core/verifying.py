@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
@@ -117,7 +117,8 @@ def _try_other_size(network: ReconstructedNetwork, model: nn.Module, recording: 
         if inputs is None:
             return
         try:
-            expected = tensors_in(model(*_copied(inputs)))
+            with _keeping_attributes(model):
+                expected = tensors_in(model(*_copied(inputs)))
         except Exception as error:  # noqa: BLE001 - the user's own network refuses this size: so may the record
             logger.info("the network does not run on images that are %s larger: %s", step, error)
             continue
@@ -130,8 +131,23 @@ def _try_other_size(network: ReconstructedNetwork, model: nn.Module, recording: 
         if _gives(without, inputs, expected):
             _lift(network, _described(network, unmet))
         elif not unmet and "control_flow" not in network.graph.metadata:
-            _require_size(network, *_first_difference(network, model, inputs))
+            with _keeping_attributes(model):
+                _require_size(network, *_first_difference(network, model, inputs))
         return
+
+
+@contextmanager
+def _keeping_attributes(model: nn.Module) -> Iterator[None]:
+    """What the modules of the user remember of an image's size (a grid, a mask) is afterwards what it was."""
+    before = [(one, dict(vars(one)), dict(one._buffers)) for one in model.modules()]
+    try:
+        yield
+    finally:
+        for one, attributes, buffers in before:
+            vars(one).clear()
+            vars(one).update(attributes)
+            one._buffers.clear()
+            one._buffers.update(buffers)
 
 
 def _described(network: ReconstructedNetwork, descriptions: set[str]) -> list[Require]:
