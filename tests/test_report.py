@@ -340,6 +340,7 @@ def test_what_a_recipe_leaves_can_be_reported(tmp_path: Path) -> None:
     page = Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     assert page.row("round1-compress")
     assert [row for row in page.rows if len(row) > 6 and "channels" in row[6]]
+    assert "PyTorch eager" in page.sections["Speed"] and "ONNX Runtime" in page.sections["Speed"]
     results = read_results(tmp_path / "run")
     assert results.networks[1].macs is not None and results.networks[1].macs == done.steps[1]["macs"]
 

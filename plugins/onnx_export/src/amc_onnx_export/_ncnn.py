@@ -28,15 +28,16 @@ class Ncnn(Engine):
             raise MissingEngineError(f"{' and '.join(missing)} not installed", hint="pip install ncnn pnnx")
         import ncnn
 
-        self._folder = tempfile.TemporaryDirectory()
-        self._files = _converted(path, Path(self._folder.name))
         self._net = ncnn.Net()
         options = self._net.opt
         options.num_threads = threads
         for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage", "int8_inference"):
             setattr(options, f"use_{name}", False)
-        if self._net.load_param(str(self._files[0])) or self._net.load_model(str(self._files[1])):
-            raise AmcError(f"ncnn does not take what pnnx made of {path}")
+        with tempfile.TemporaryDirectory() as folder:
+            param, weights = _converted(path, Path(folder))
+            self._bytes = param.stat().st_size + weights.stat().st_size
+            if self._net.load_param(str(param)) or self._net.load_model(str(weights)):
+                raise AmcError(f"ncnn does not take what pnnx made of {path}")
         self._mat = ncnn.Mat
         self._inputs, self._outputs = list(self._net.input_names()), list(self._net.output_names())
 
@@ -45,7 +46,7 @@ class Ncnn(Engine):
         return {"batch": batch}
 
     def file_bytes(self, path: Path) -> int:
-        return sum(one.stat().st_size for one in self._files)
+        return self._bytes
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """One sample: ncnn's tensors have no batch axis."""

@@ -88,10 +88,10 @@ def _array(vn: ctypes.CDLL, result: ctypes.c_void_p, place: int) -> Any:
     name = _DTYPES[one.dtype]
     if not name:
         raise AmcError("the C++ runtime gives bfloat16, which NumPy has not")
-    dtype, shape = numpy.dtype(name), list(one.shape)[: one.rank]
-    count = int(numpy.prod(shape, dtype=numpy.int64))
-    data = ctypes.string_at(one.data, count * dtype.itemsize) if count else b""
-    return numpy.frombuffer(data, dtype).reshape(shape)
+    copied = numpy.empty(list(one.shape)[: one.rank], name)
+    if copied.nbytes:
+        ctypes.memmove(copied.ctypes.data, one.data, copied.nbytes)
+    return copied
 
 
 def _library() -> ctypes.CDLL:
