@@ -90,7 +90,7 @@ def markdown(records: list[Record]) -> str:
         export=_median(export),
         export_count=len(export),
         versions=", ".join(f"{name} {number}" for name, number in records[0]["versions"].items()),
-        code="; ".join(f"{part} {', '.join(_codes(records, part))}" for part in PARTS),
+        code="; ".join(f"`{part}` {', '.join(_codes(records, part)) or 'not yet'}" for part in PARTS),
     )
     ours = [line for record in records for line in _reasons(record, peers=False)]
     theirs = [line for record in records for line in _reasons(record, peers=True)]
@@ -172,7 +172,7 @@ def _family(records: list[Record], word: str) -> str:
 
 def _peer(records: list[Record], word: str) -> str:
     ours = [one for one in records if word in one["name"]]
-    return f"{_count(ours, 'torch_pruning', 'passed')} of {len(ours)}"
+    return f"{_count(ours, 'torch_pruning', 'passed')} of {_measured(ours, 'torch_pruning')}"
 
 
 def _ratios(records: list[Record], tracer: str) -> list[float]:
