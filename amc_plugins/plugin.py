@@ -16,6 +16,8 @@ and in `pyproject.toml`::
 
 from __future__ import annotations
 
+from typing_extensions import deprecated
+
 from amc_plugins.core.errors import AmcError, BudgetError, CheckFailed, GraphError, SettingsError, nearest
 from amc_plugins.core.hookspecs import hookimpl
 from amc_plugins.core.script_ops import Captured, handler_spec
@@ -49,6 +51,7 @@ __all__ = [
     "TrainerSpec",
     "TunerSpec",
     "barrier",
+    "deprecated",
     "hookimpl",
     "nearest",
     "transparent",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,12 +190,25 @@ IDEA = [
 """Ten lines of what `amc new compressor keep-first` writes: file, before, after."""
 
 
-def test_the_walk_of_an_author(folder: Path, run: Python) -> None:
-    """`amc new`, edit ten lines, `pip install -e`, `amc plugins check`, the plugin's tests, `amc compress`: nothing else."""
-    made = run("-m", "amc_plugins", "new", "compressor", "keep-first")
+def _files(folder: Path) -> set[str]:
+    """Those of an author: not what Python, pytest and pip leave."""
+    left = ("__pycache__", ".pytest_cache")
+    found = [one.relative_to(folder) for one in folder.rglob("*") if one.is_file()]
+    return {one.as_posix() for one in found if not any(part in left for part in one.parts)}
+
+
+def test_the_walk_of_an_author(folder: Path, run: Python, record_property: Callable[[str, object], None]) -> None:
+    """`amc new`, edit ten lines, `pip install -e`, `amc plugins check`, the plugin's tests, `amc compress`: nothing else.
+
+    How long it took is a property of the test (`pytest --junit-xml`), and asserted nowhere.
+    """
+    started = time.perf_counter()
+    made = run("-m", "amc_plugins", "new", "compressor", "keep-first", "--json")
     assert made.returncode == 0, made.stderr
     own = folder / "amc-keep-first"
+    generated = set(json.loads(made.stdout)["files"])
     edited = 0
+    assert {path for path, _, _ in IDEA} <= generated
     for path, before, after in IDEA:
         text = (own / path).read_text()
         assert text.count(before) == 1, f"{path} has changed: {before}"
@@ -211,5 +225,7 @@ def test_the_walk_of_an_author(folder: Path, run: Python) -> None:
     common = ["model.py:network", "--compressor", "keep-first", "--input", "1x3x8x8", "--calibration", "model.py:images"]
     compressed = run("-m", "amc_plugins", "compress", *common, "--total", "0.5", "-o", "small.json")
     assert compressed.returncode == 0, compressed.stderr
+    record_property("seconds of the walk", round(time.perf_counter() - started, 1))
+    assert _files(own) == generated
     profiled = run("-m", "amc_plugins", "profile", "small.json", "--json")
     assert json.loads(profiled.stdout)["total_macs"] <= 0.5 * (27 * 8 + 72 * 8 + 8 * 4) * 64

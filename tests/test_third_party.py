@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import environments
-from tests.environments import SITE
+from tests.matrix.places import BUILT_IN, environment_with
 
 OUTSIDE = Path(__file__).parent / "fixtures" / "outside" / "acme"
 
@@ -72,42 +73,40 @@ def test_its_settings_are_shown_and_checked(environment: Path) -> None:
     assert refused.returncode == 2 and "did you mean `least`" in refused.stderr
 
 
-WITHOUT = """
-import site, sys
-site.addsitedir(sys.argv.pop(1))
-from amc_plugins.cli.app import main
-main()
-"""
-
-
-def without(distribution: str, folder: Path) -> Path:
-    """A site folder with everything that is installed here but one distribution."""
-    folder.mkdir()
-    package = distribution.replace("-", "_")
-    for entry in SITE.iterdir():
-        if package not in entry.name:
-            (folder / entry.name).symlink_to(entry)
-    return folder
-
-
 def test_a_built_in_distribution_can_be_absent(tmp_path: Path) -> None:
-    site = without("amc-lowrank", tmp_path / "site")
+    python = environment_with(tmp_path / "venv", [one for one in BUILT_IN if one != "amc-lowrank"])
+    _is_absent(python, tmp_path)
 
-    def amc(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-I", "-S", "-c", WITHOUT, str(site), *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
 
-    listed = amc("plugins", "list", "--json")
+@pytest.mark.slow
+def test_a_built_in_distribution_can_be_uninstalled(tmp_path: Path) -> None:
+    """`pip install`, `pip uninstall`, in an environment that has all the others."""
+    python = environment_with(tmp_path / "venv", [one for one in BUILT_IN if one != "amc-lowrank"])
+    copy = shutil.copytree(BUILT_IN["amc-lowrank"], tmp_path / "lowrank", ignore=shutil.ignore_patterns("__pycache__"))
+    environments.install(python, copy)
+    (tmp_path / "model.py").write_text(PLAIN_MODEL)
+    worked = run(python, "compress", "model.py:network", "lowrank", *COMMON, "-o", "small.json", folder=tmp_path)
+    assert worked.returncode == 0, worked.stderr
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "uninstall", "-qq", "--yes", "amc-lowrank"]
+    subprocess.run(pip, check=True, capture_output=True, timeout=300)
+    _is_absent(python, tmp_path)
+
+
+PLAIN_MODEL = MODEL.replace("from acme_amc.layers import Mish2, Scale", "").replace("Scale(8), Mish2(1.5), ", "")
+COMMON = ("--input", "1x3x8x8", "--calibration", "model.py:data", "--total", "0.3")
+
+
+def _is_absent(python: Path, folder: Path) -> None:
+    """`amc-lowrank` is not there, who asks for it is told so, and the rest works."""
+    listed = run(python, "plugins", "list", "--json", folder=folder)
     assert listed.returncode == 0, listed.stderr
     names = {one["name"] for one in json.loads(listed.stdout)["plugins"]}
     assert "pruning" in names and "lowrank" not in names
-    (tmp_path / "model.py").write_text(
-        MODEL.replace("from acme_amc.layers import Mish2, Scale", "").replace("Scale(8), Mish2(1.5), ", "")
-    )
-    common = ["--input", "1x3x8x8", "--calibration", "model.py:data", "--total", "0.3"]
-    asked = amc("compress", "model.py:network", "lowrank", *common, "-o", "small.json")
+    assert run(python, "plugins", "doctor", folder=folder).returncode == 0
+    (folder / "model.py").write_text(PLAIN_MODEL)
+    asked = run(python, "compress", "model.py:network", "lowrank", *COMMON, "-o", "other.json", folder=folder)
     assert asked.returncode == 2
     assert "pip install amc-lowrank" in asked.stderr
-    worked = amc("compress", "model.py:network", "pruning", *common, "-o", "small.json")
+    worked = run(python, "compress", "model.py:network", "pruning", *COMMON, "-o", "other.json", folder=folder)
     assert worked.returncode == 0, worked.stderr
-    assert (tmp_path / "small.json").is_file()
+    assert (folder / "other.json").is_file()

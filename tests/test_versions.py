@@ -18,7 +18,7 @@ from amc_plugins.core import hookspecs
 from amc_plugins.core.discovery import KINDS, _read
 from amc_plugins.core.registry import registry, reset_registry
 from amc_plugins.core.validation import validated
-from amc_plugins.plugin import AMC_API, Settings, SettingsError
+from amc_plugins.plugin import AMC_API, Settings, SettingsError, deprecated
 from amc_plugins.testing import assert_masked_equals_shrunk
 from amc_plugins.training import Run
 from tests.conftest import DISTS
@@ -101,3 +101,22 @@ def test_an_old_name_of_a_setting_is_taken_and_names_the_new_one() -> None:
 def test_an_old_and_a_new_name_together_are_refused() -> None:
     with pytest.raises(SettingsError, match="`keep` is the old name of `keep_at_least`, and both are given"):
         validated(Renaming, {"keep": 3, "keep_at_least": 4}, what="settings")
+
+
+def test_what_is_deprecated_warns_with_the_replacement_where_it_is_called() -> None:
+    """As docs/versions.md says functions, methods and classes are deprecated; type checkers see the mark too."""
+
+    @deprecated("use `keep_at_least` instead")
+    def keep(count: int) -> int:
+        return count
+
+    @deprecated("use `amc.Budget` instead")
+    class OldBudget:
+        pass
+
+    with pytest.warns(DeprecationWarning, match="use `keep_at_least` instead") as caught:
+        assert keep(3) == 3
+    assert caught[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match=r"use `amc\.Budget` instead"):
+        OldBudget()
+    assert keep.__deprecated__ == "use `keep_at_least` instead"  # type: ignore[attr-defined]
