@@ -46,6 +46,6 @@ PARTS = {
     "files": Part("files", 300, (*_NETWORKS, "plugins/archive_export/src/**/*.py", "benchmarks/zoo/loaded.py")),
     "lowrank": Part("decomposition", 300, (*_NETWORKS, "plugins/lowrank/src/**/*.py")),
     "tracers": Part("tracers", 300, _NETWORKS),
-    "torch_pruning": Part("peer", 60, gigabytes=6.0),
+    "torch_pruning": Part("peer", 60, gigabytes=12.0),
 }
 """By name, in the order in which they run."""

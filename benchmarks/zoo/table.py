@@ -29,6 +29,7 @@ _HEAD = """# The zoo
 |---|---:|---:|---:|---:|
 {totals}
 
+Another size: {other_yes} equal, {other_model} that the model itself refuses, {other_record} refused by name, {other_no} failed.
 ShuffleNetV2: {shuffle}. Swin: {swin}. Torch-Pruning on the same models: {peer}.
 
 Capture takes {fx:.1f} times as long as `torch.fx.symbolic_trace` and {export:.2f} times as long as `torch.export`: medians over
@@ -48,7 +49,7 @@ the {fx_count} and {export_count} models that they trace.
 - **seconds**: CPU time of one thread at the small image sizes of `zoo/models.py`. Capture with its own checks of the record,
   `fx` and `export`: the same model in the same process, each after a small network. `groups s`: finding the channel groups.
 - **Torch-Pruning** on the same model: its magnitude pruner in steps of a tenth until half of the MACs are gone by its own
-  count, and the model still runs; set up as in its own scripts, 60 CPU seconds and 6 GB. What it computes is not compared.
+  count, and the model still runs; set up as in its own scripts, 60 CPU seconds and 12 GB. What it computes is not compared.
 
 Versions: {versions}. Measured code, by part: {code}.
 
@@ -78,9 +79,14 @@ def markdown(records: list[Record]) -> str:
     """The table, and what is not passed with its reason."""
     rows = [_row(record) for record in records]
     fx, export = _ratios(records, "fx"), _ratios(records, "export")
+    by_model = sum("the model itself" in _stage(one, "another_size").get("why", "") for one in records)
     head = _HEAD.format(
         count=len(records),
         totals="\n".join(_total(records, title, stage) for title, stage in _TOTALS.items()),
+        other_yes=_count(records, "another_size", "passed"),
+        other_model=by_model,
+        other_record=_count(records, "another_size", "refused") - by_model,
+        other_no=_count(records, "another_size", "failed") + _count(records, "another_size", "left out"),
         shuffle=_family(records, "shufflenet"),
         swin=_family(records, "swin"),
         peer=f"{_count(records, 'torch_pruning', 'passed')} of {_measured(records, 'torch_pruning')} pruned "
