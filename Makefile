@@ -20,7 +20,7 @@ help:
 	@echo "make docs         the documentation, in runs/site; warnings are errors"
 	@echo "make format       sort the imports, mend what ruff can, lay the code out"
 	@echo "make long         the tests that are marked slow"
-	@echo "make fuzz         600 random networks through capture and removal of channels; a million damaged .vnmodel files"
+	@echo "make fuzz         600 random networks through capture and removal of channels; a million damaged .vnmodel files for each reader"
 	@echo "make matrix       the tests with each plugin alone, and without each; resumable; the table is tests/matrix/results.md"
 	@echo "make zoo          models of torchvision and timm, in an environment of their own (6 GB); resumable"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
@@ -68,6 +68,7 @@ long: install
 fuzz: install
 	@$(PYTEST) tests/test_fuzz_graphs.py --hypothesis-profile=long
 	@OMP_NUM_THREADS=1 $(BIN)/python -m amc_venus_export.fuzz --mutants 1000000
+	@$(PYTEST) runtime/tests/test_runtime_fuzz.py -m slow
 
 matrix: install
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.matrix

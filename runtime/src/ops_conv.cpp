@@ -311,9 +311,9 @@ void run_transposed(Call& call) {
         }
     }
     for (std::size_t i = 0; i < 3; ++i) {
-        if (i >= 3 - rank) require(extra[i] < g.stride[i] || extra[i] < g.dilation[i], "more output padding than a stride");
+        if (i >= 3 - rank && call.real()) require(extra[i] < g.stride[i] || extra[i] < g.dilation[i], "more output padding than a stride");
         g.in[i] = add(least[i], extra[i]);
-        require(g.in[i] > 0, "an image without entries");
+        require(g.in[i] >= 0, "an image of a negative size");
     }
     const Tensor &weight = *call.slot("weight"), *bias = call.slot("bias");
     if (bias != nullptr) require_same_type(given, *bias);

@@ -138,6 +138,7 @@ void run_avg(Call& call) {
     const Params& p = call.params();
     const Maps maps(call.x(), rank);
     const Window w = window(call, maps, rank);
+    for (std::size_t k = 0; k < 3 && rank == 3; ++k) require(w.in[k] >= w.kernel[k], "windows that are larger than the map");
     const Json* divisor = find(p.values, "divisor_override");
     const bool fixed = divisor != nullptr && !divisor->is_null(), whole = p.flag("count_include_pad");
     if (fixed) require(to_integer(*divisor) != 0, "a divisor of 0");

@@ -62,7 +62,7 @@ void write(const Json& value, std::string& out) {
     if (value.list() != nullptr) {
         out.push_back('[');
         for (const Json& item : *value.list()) {
-            if (out.back() != '[' || &item != value.list()->data()) out += &item == value.list()->data() ? "" : ",";
+            if (&item != value.list()->data()) out.push_back(',');
             write(item, out);
         }
         out.push_back(']');
@@ -197,7 +197,8 @@ private:
         if (root == nullptr) return;
         for (vn::Member& member : *root) {
             List* places = member.key == "tensors" ? std::get_if<List>(&member.value.value) : nullptr;
-            for (Json& place : places == nullptr ? *std::make_unique<List>() : *places) {
+            if (places == nullptr) continue;
+            for (Json& place : *places) {
                 Object* fields = std::get_if<Object>(&place.value);
                 if (fields == nullptr) continue;
                 const Json *offset = vn::find(*fields, "offset"), *size = vn::find(*fields, "nbytes");
