@@ -322,3 +322,25 @@ def test_what_shrinks_keeps_type_mode_and_flags(dtype: torch.dtype) -> None:
         network.layer(name).training for name in network.layer_names
     ]
     assert smaller.eval()(torch.rand(3, 3, 8, 8).to(dtype)).dtype == dtype
+
+
+class Unshuffled(nn.Module):
+    """Sizes of a value whose ids are laid out by an op that moves entries, in a channel shuffle with computed sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.pixel_unshuffle(self.first(x), 2)
+        b, c, h, w = x.shape
+        return self.last(x.view(b, 3, c // 3, h, w).transpose(1, 2).reshape(b, 24, h, w))
+
+
+def test_the_batch_stays_computed_in_a_smaller_network() -> None:
+    network = capture(randomized(Unshuffled()), torch.rand(2, 3, 4, 6))
+    channels = channel_map(network)
+    assert all(ids.shape[0] == 1 for ids in channels.values.values()), "no ids for samples"
+    smaller = assert_masked_equals_shrunk(network, torch.randn(3, 3, 4, 6), removed=channels.group("first").ids[:1])
+    for batch in (1, 2, 5):
+        assert smaller(torch.randn(batch, 3, 8, 4).double()).shape == (batch, 4, 4, 2)

@@ -30,7 +30,7 @@ from amc_plugins.handlers import ChannelIds, Shape, broadcast_shape
 BATCH = 2
 """Channel maps are made for two samples where the batch is open: a batch of one hides behind `squeeze` and broadcasting."""
 
-__all__ = ["BATCH", "ChannelGroup", "ChannelMap", "channel_groups", "channel_map", "compact"]
+__all__ = ["BATCH", "ChannelGroup", "ChannelMap", "channel_groups", "channel_map", "compact", "varies"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def _padded(shape: Shape, rank: int) -> Shape:
     return (1,) * (rank - len(shape)) + tuple(shape)
 
 
-def _varies(ids: Tensor, axis: int) -> bool:
+def varies(ids: Tensor, axis: int) -> bool:
+    """Whether the ids differ along an axis."""
     return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
 
 
@@ -181,7 +182,7 @@ class _Ids(ChannelIds):
         partners = []
         for one, given in zip(laid, ids, strict=True):
             stretched = [axis for axis in range(len(shape)) if shape[axis] > 1 and _padded(given.shape, len(shape))[axis] == 1]
-            if any(_varies(other, axis) for axis in stretched for other in laid if other is not one):
+            if any(varies(other, axis) for axis in stretched for other in laid if other is not one):
                 self.pin(one, f"{self.node.op} spreads one channel over several")
             else:
                 partners.append(one)
@@ -208,7 +209,7 @@ class _Ids(ChannelIds):
 
     def straight(self, ids: Tensor) -> Tensor:
         laid = compact(ids)
-        varying = [axis for axis in range(laid.dim()) if _varies(laid, axis)]
+        varying = [axis for axis in range(laid.dim()) if varies(laid, axis)]
         if len(varying) <= 1:
             return ids
         # the axis along which ids change most often leaves the finest choice; the usual channel axis among equals
@@ -234,7 +235,7 @@ class _Ids(ChannelIds):
         if ids.dim() == len(shape):
             laid = compact(ids)
             for axis in range(len(shape)):
-                if laid.shape[axis] not in (1, shape[axis]) and not _varies(laid, axis):
+                if laid.shape[axis] not in (1, shape[axis]) and not varies(laid, axis):
                     laid = laid.narrow(axis, 0, 1)
             if all(have in (1, want) for have, want in zip(laid.shape, shape, strict=True)):
                 return laid.expand(shape)
@@ -278,7 +279,7 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
     for node in network.graph.nodes:
         if node.op == SIZE:
             one = compact(values[node.inputs[0]])
-            counted[node.name] = [one] if _varies(one, node.params["dim"]) else []
+            counted[node.name] = [one] if varies(one, node.params["dim"]) else []
             continue
         if node.op == REQUIRE:  # it is about sizes, and goes with those of the channels that go
             counted[node.name] = []

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from amc_plugins.core.channels import BATCH, ChannelMap
+from amc_plugins.core.channels import BATCH, ChannelMap, varies
 from amc_plugins.core.describe import plain_params
 from amc_plugins.core.document import Document, Node, Ref, tree_leaves
 from amc_plugins.core.errors import GraphError, PluginError
@@ -65,7 +65,7 @@ def _counts(channels: ChannelMap, kept: dict[str, Kept]) -> tuple[dict[str, int]
     for node in channels.network.graph.nodes:
         if node.op == SIZE:
             (value,), dim = node.inputs, node.params["dim"]
-            if channels.values[value].shape[dim] > 1:  # else no channels, but the batch or the size of an image
+            if varies(channels.values[value], dim):  # else no channels, but the batch or the size of an image
                 static[node.name] = channels.shapes[value][dim]
                 if kept[value].restricts(dim):
                     changing.add(node.name)

@@ -70,10 +70,11 @@ def _factor(call: Call, name: str) -> int:
 
 
 def _one_pixel(given: Tensor, size: int, ids: ChannelIds) -> Tensor:
-    """The ids with height and width cut to `size` where all pixels of a channel have one id: enough to shuffle."""
-    for axis in (given.dim() - 2, given.dim() - 1):
-        if not ids.varies(given, axis):
-            given = given.narrow(axis, 0, size)
+    """The ids of one sample, with height and width cut to `size`, where all have one id: enough to shuffle."""
+    channel = given.dim() - 3
+    for axis in range(given.dim()):
+        if axis != channel and not ids.varies(given, axis):
+            given = given.narrow(axis, 0, size if axis > channel else 1)
     return given
 
 
