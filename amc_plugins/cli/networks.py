@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from amc_plugins.cli import render
 from amc_plugins.cli.arguments import parse_inputs, parse_settings
 from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
+from amc_plugins.core.near_files import nearest_file
 
 if TYPE_CHECKING:
     from amc_plugins.core.macs import Profile
@@ -59,7 +61,7 @@ def _check_file(source: str, options: dict[str, Any]) -> None:
     path = Path(source)
     if not path.is_file() and path.suffix not in _read_suffixes():
         raise AmcError(
-            f"`{source}` is no file and names no factory",
+            f"`{source}` is no file and names no factory{nearest_file(path)}",
             hint="write `package.module:factory`, `file.py:factory`, or the path of a .pkl, .json or .vnmodel file",
         )
     if path.suffix == ".py":
@@ -126,6 +128,13 @@ def check_outputs(paths: Iterable[str] | None) -> list[tuple[str, Path]]:
             )
         if path.is_dir():
             raise AmcError(f"`{path}` is a folder; the name of a file is needed")
+        there = next(one for one in path.absolute().parents if one.exists())
+        if not there.is_dir():
+            raise AmcError(f"`{path}` cannot be written: `{there}` is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise AmcError(
+                f"`{path}` cannot be written: no permission for `{there}`", hint="name a file in a folder of your own"
+            )
         found.append((names[0], path))
     return found
 

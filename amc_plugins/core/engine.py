@@ -16,6 +16,7 @@ from amc_plugins.core.budgets import Budget, cost_of
 from amc_plugins.core.draw import draw
 from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
 from amc_plugins.core.folding import fold_norms
+from amc_plugins.core.near_files import nearest_file
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
@@ -349,7 +350,7 @@ def _reader(path: Path) -> Exporter:
     for spec in readers:
         if path.suffix in spec.suffixes:
             if not path.is_file():
-                raise AmcError(f"there is no file `{path}`")
+                raise AmcError(f"there is no file `{path}`{nearest_file(path)}")
             exporter: Exporter = _method("exporters", spec.name, {})
             return exporter
     suffixes = sorted(suffix for spec in readers for suffix in spec.suffixes)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from amc_plugins.core.errors import AmcError, nearest
+from amc_plugins.core.near_files import nearest_file
 
 __all__ = ["call_factory", "import_reference", "load_weights"]
 
@@ -83,7 +84,7 @@ def _imported(where: str, base: Path) -> Any:
             return importlib.import_module(where)
         path = (base / Path(where).expanduser()).resolve()
         if not path.is_file():
-            raise AmcError(f"there is no file `{path}`")
+            raise AmcError(f"there is no file `{path}`{nearest_file(path)}")
         # A name of its own: two files called model.py must not replace one another.
         name = f"_amc_file_{sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
         if name in sys.modules:
@@ -111,7 +112,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         AmcError: the file is missing, needs code to load, or does not fit the module.
     """
     if not path.is_file():
-        raise AmcError(f"there is no checkpoint `{path}`")
+        raise AmcError(f"there is no checkpoint `{path}`{nearest_file(path)}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from amc_plugins.core.errors import AmcError, RecipeError
 from amc_plugins.core.example_inputs import ExampleInput, parse_input
+from amc_plugins.core.near_files import nearest_file
 from amc_plugins.core.validation import problem_lines
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     try:
         plain = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"the recipe `{path}` cannot be read: {error.strerror}") from error
+        raise RecipeError(f"the recipe `{path}` cannot be read: {error.strerror}{nearest_file(path)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"`{path}` is not TOML: {error}") from error
     for dotted, value in (overrides or {}).items():
