@@ -16,8 +16,7 @@ and in `pyproject.toml`::
 
 from __future__ import annotations
 
-from typing_extensions import deprecated
-
+from amc_plugins.core.deprecation import deprecated
 from amc_plugins.core.errors import AmcError, BudgetError, CheckFailed, GraphError, SettingsError, nearest
 from amc_plugins.core.hookspecs import hookimpl
 from amc_plugins.core.script_ops import Captured, handler_spec
