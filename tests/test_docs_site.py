@@ -93,6 +93,14 @@ def test_opening_a_page_asks_for_nothing_from_elsewhere(site: Path) -> None:
             assert not one.startswith("/") or page.name == "404.html", f"{page}: {one} does not open from a disk"
 
 
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    """Those of the other pages are checked when the site is built."""
+    links = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(links) > 5
+    for link in links:
+        assert AWAY.match(link) or (ROOT / link).exists(), link
+
+
 def test_no_page_makes_the_theme_fetch_a_script(site: Path) -> None:
     """Diagrams are the one thing for which it would."""
     for page in site.rglob("*.html"):
