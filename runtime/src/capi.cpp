@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "backend.h"
 #include "error.h"
 #include "model.h"
 #include "vn.h"
@@ -208,9 +209,10 @@ const char* vn_op_id(size_t index) {
 }
 
 const char* vn_version(void) {
-#if defined(VN_XNNPACK)
-    return "1.0 xnnpack";
-#else
-    return "1.0 reference";
-#endif
+    try {
+        static const std::string text = std::string("1.0 ") + vn::backend_name();
+        return text.c_str();
+    } catch (...) {
+        return "1.0";
+    }
 }

@@ -4,6 +4,7 @@
 #include <new>
 #include <string>
 
+#include "backend.h"
 #include "checked.h"
 #include "error.h"
 #include "model.h"
@@ -80,8 +81,9 @@ std::vector<Value> Model::compute(const Step& step, const std::vector<Value>& va
     return run_widened(step.op->op, *step.layer, params, std::move(inputs), real, step.outputs.size());
 }
 
-std::vector<Value> Model::execute(const std::vector<Tensor>& inputs, bool real, std::uint64_t limit) const {
+std::vector<Value> Model::execute(const std::vector<Tensor>& inputs, std::uint64_t limit, std::vector<Value>* shapes, const Plan* plan) const {
     std::vector<Value> values(slots_);
+    if (shapes != nullptr) shapes->assign(slots_, Value());
     std::uint64_t total = 0;
     const auto add = [&](std::size_t place, Value value, const std::string& name, const std::string& where) {
         const std::uint64_t size = bytes_of(value);
@@ -89,23 +91,35 @@ std::vector<Value> Model::execute(const std::vector<Tensor>& inputs, bool real, 
             refuse("ACTIVATIONS_TOO_BIG", "`" + name + "` brings the values alive to more than " + std::to_string(limit) + " bytes", where);
         }
         total += size;
+        if (shapes != nullptr) (*shapes)[place] = value;
         values[place] = std::move(value);
     };
-    for (std::size_t i = 0; i < inputs.size(); ++i) add(i, inputs[i], root_.document.inputs[i].name, "document.inputs");
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
-        const Step& step = steps_[i];
-        const auto where = [i] { return "document.nodes[" + std::to_string(i) + "]"; };
-        std::vector<Value> outputs;
-        try {
-            outputs = compute(step, values, real);
-        } catch (const ShapeError& error) {
-            refuse("SHAPE_RULE", "node `" + step.node->name + "` (" + step.node->op + "): " + error.what(), where());
-        }
-        for (std::size_t k = 0; k < step.outputs.size(); ++k) add(step.outputs[k], std::move(outputs[k]), step.node->outputs[k], where());
+    const auto release = [&](const Step& step) {
         for (const std::size_t place : step.dead) {
             total -= bytes_of(values[place]);
             values[place] = Value();
         }
+    };
+    for (std::size_t i = 0; i < inputs.size(); ++i) add(i, inputs[i], root_.document.inputs[i].name, "document.inputs");
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        if (plan != nullptr) {
+            const std::size_t next = plan->run(i, values);
+            for (std::size_t k = i; k < next; ++k) {
+                for (const std::size_t place : steps_[k].outputs) total += bytes_of(values[place]);
+            }
+            for (; i < next; ++i) release(steps_[i]);
+            if (i == steps_.size()) break;
+        }
+        const Step& step = steps_[i];
+        const auto where = [i] { return "document.nodes[" + std::to_string(i) + "]"; };
+        std::vector<Value> outputs;
+        try {
+            outputs = compute(step, values, shapes == nullptr);
+        } catch (const ShapeError& error) {
+            refuse("SHAPE_RULE", "node `" + step.node->name + "` (" + step.node->op + "): " + error.what(), where());
+        }
+        for (std::size_t k = 0; k < step.outputs.size(); ++k) add(step.outputs[k], std::move(outputs[k]), step.node->outputs[k], where());
+        release(step);
     }
     std::vector<Value> results;
     for (const std::size_t place : outputs_) results.push_back(values[place]);
@@ -129,8 +143,22 @@ void Model::check_one_sample() const {
             refuse("SHAPE_OVERFLOW", "input `" + spec.name + "` of shape " + show_shape(shape), "document.inputs");
         }
     }
-    execute(inputs, false, limits_.activations);
+    std::vector<Value> shapes;
+    execute(inputs, limits_.activations, &shapes, nullptr);
 }
+
+std::shared_ptr<const Plan> Model::plan_for(const std::vector<Tensor>& inputs, const std::vector<Value>& shapes) const {
+    std::vector<Shape> wanted;
+    for (const Tensor& one : inputs) wanted.push_back(one.shape());
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (planned_.empty() || planned_ != wanted) {
+        plan_ = make_plan(steps_, shapes, kept_);
+        planned_ = std::move(wanted);
+    }
+    return plan_;
+}
+
+Model::~Model() = default;
 
 std::vector<Value> Model::run(const std::vector<Tensor>& inputs) const {
     const std::vector<ValueSpec>& specs = root_.document.inputs;
@@ -153,8 +181,10 @@ std::vector<Value> Model::run(const std::vector<Tensor>& inputs) const {
     }
     const std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
     const std::uint64_t limit = limits_.activations > most / samples ? most : limits_.activations * samples;
-    execute(shapes, false, limit);  // what does not fit is refused before anything is computed
-    return execute(inputs, true, limit);
+    std::vector<Value> values;
+    execute(shapes, limit, &values, nullptr);  // what does not fit is refused before anything is computed
+    const std::shared_ptr<const Plan> plan = plan_for(inputs, values);
+    return execute(inputs, limit, nullptr, plan.get());
 }
 
 }  // namespace vn

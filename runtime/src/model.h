@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,9 @@
 
 namespace vn {
 
-// One value of a run: where it is kept, and who uses it last.
+class Plan;
+
+// One node: which values it takes and makes, and which of them nothing needs afterwards.
 struct Step {
     const Node* node = nullptr;
     const KnownOp* op = nullptr;
@@ -24,6 +27,7 @@ struct Step {
 class Model {
 public:
     // Opens strictly: every check of docs/vnmodel.md, in its order. Throws Error.
+    ~Model();
     static std::unique_ptr<Model> open(std::shared_ptr<const Bytes> bytes, const Limits& limits, bool verify = true);
 
     const Root& root() const { return root_; }
@@ -39,7 +43,9 @@ private:
     void schedule();
     void check_one_sample() const;
     void load(const std::shared_ptr<const Bytes>& bytes, std::uint64_t data_offset, bool verify);
-    std::vector<Value> execute(const std::vector<Tensor>& inputs, bool real, std::uint64_t limit) const;
+    // Without data when `shapes` is given, which then has every value's shape; else on the plan's kernels where it has them.
+    std::vector<Value> execute(const std::vector<Tensor>& inputs, std::uint64_t limit, std::vector<Value>* shapes, const Plan* plan) const;
+    std::shared_ptr<const Plan> plan_for(const std::vector<Tensor>& inputs, const std::vector<Value>& shapes) const;
     std::vector<Value> compute(const Step& step, const std::vector<Value>& values, bool real) const;
 
     Root root_;
@@ -50,6 +56,9 @@ private:
     std::vector<std::size_t> outputs_;
     std::vector<std::string> output_names_;
     std::vector<bool> kept_;
+    mutable std::mutex mutex_;
+    mutable std::vector<Shape> planned_;          // the shapes of the inputs that the plan is for
+    mutable std::shared_ptr<const Plan> plan_;
 };
 
 }  // namespace vn
