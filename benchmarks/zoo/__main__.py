@@ -116,7 +116,7 @@ def main() -> int:
     options = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"
-    _PROCESSES.set_forkserver_preload(["benchmarks.zoo.child", "timm", "torchvision"])
+    _PROCESSES.set_forkserver_preload(["timm", "torchvision", "benchmarks.zoo.child", "benchmarks.zoo.warm"])
     fingerprints, libraries = {part: one.fingerprint() for part, one in PARTS.items()}, versions()
     work: list[tuple[str, list[str]]] = []
     for name in names():

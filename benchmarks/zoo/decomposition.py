@@ -19,8 +19,8 @@ SAMPLES = 4
 POSITIONS = 64
 RANKS = 4
 REMOVED = 0.5
-MOST = 60e9
-"""Multiply-adds of the moments of responses, m * m * n a layer, above which `lowrank` is left out: some 20 seconds."""
+MOST = 20e9
+"""Multiply-adds of the fits above which `lowrank` is left out: more than some ten seconds."""
 
 
 def factors(subject: Subject) -> Record:
@@ -103,9 +103,10 @@ def lowrank(subject: Subject) -> Record:
 
 
 def work_of(network: ReconstructedNetwork) -> float:
-    """m * m * n of every layer that can be decomposed: patches of m entries, n responses."""
+    """Of every layer that can be decomposed: products of moments and weights, and eigenvectors of the responses' moments."""
     maps = [one for name in separable(network) if (one := linear_map(network, name)) is not None]
-    return float(sum(len(one.weight) * one.weight.shape[1] ** 2 for one in maps if moments_bytes(one) <= MEMORY))
+    sizes = [one.weight.shape for one in maps if moments_bytes(one) <= MEMORY]
+    return float(sum(n * m * m + 10 * n**3 for n, m in sizes))
 
 
 def reasons(views: list[Any]) -> str:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 import amc_plugins as amc
 from benchmarks.zoo.subject import Record, Stage, Subject, assert_close, outputs, timed
 
-__all__ = ["STAGES"]
+__all__ = ["STAGES", "TRACERS", "warm"]
+
+Tracer = Callable[[nn.Module, tuple[Tensor, ...]], nn.Module]
 
 TOLERANCE = 1e-4
-"""Of a traced program: `torch.export` decomposes and fuses nothing, but may choose other kernels than the model did."""
+"""Of a traced program, which may choose other kernels than the model did."""
 
 
 def recorded(model: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
@@ -32,14 +34,16 @@ def exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
     return torch.export.export(model, inputs).module()
 
 
-def traced_by(tracer: Callable[[nn.Module, tuple[Tensor, ...]], nn.Module]) -> Stage:
+def warm(tracer: Tracer) -> None:
+    """What is imported and set up on first use, on a small network."""
+    small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    tracer(small, (torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)),))
+
+
+def traced_by(tracer: Tracer) -> Stage:
     def stage(subject: Subject) -> Record:
         model, inputs = subject.model, subject.entry.batch(1)
-        small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)).eval()
-        image = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            small(image)
-        tracer(small, (image,))
+        warm(tracer)
         made, seconds = timed(lambda: tracer(model, inputs))
         assert_close(outputs(model, inputs), outputs(made, inputs), TOLERANCE, "the traced program")
         return {"trace_seconds": seconds}
@@ -47,8 +51,5 @@ def traced_by(tracer: Callable[[nn.Module, tuple[Tensor, ...]], nn.Module]) -> S
     return stage
 
 
-STAGES: dict[str, Stage] = {
-    "amc_trace": traced_by(recorded),
-    "fx": traced_by(symbolic),
-    "export": traced_by(exported),
-}
+TRACERS: dict[str, Tracer] = {"amc_trace": recorded, "fx": symbolic, "export": exported}
+STAGES: dict[str, Stage] = {name: traced_by(tracer) for name, tracer in TRACERS.items()}
