@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from amc_plugins.core.document import Ref
-from amc_plugins.core.errors import AmcError, UnsupportedOpError
+from amc_plugins.core.errors import UnsupportedOpError
+from amc_plugins.core.handler_tools import assign_tensors, broadcast_shape, plain, with_flags_of
 from amc_plugins.core.specs import LayerHandlerSpec
 
 __all__ = [
@@ -361,51 +362,3 @@ class ElementwiseHandler(LayerHandler):
 
     def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape]:
         return [tuple(inputs[0])]
-
-
-def broadcast_shape(*shapes: Shape) -> Shape | None:
-    """The shape that tensors of these shapes are broadcast to; None if they do not fit each other. For shape rules."""
-    rank = max(map(len, shapes))
-    laid = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
-    sizes = [set(column) - {1} for column in zip(*laid, strict=True)]
-    return None if any(len(found) > 1 for found in sizes) else tuple(found.pop() if found else 1 for found in sizes)
-
-
-def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put `tensors` into the parameters and buffers of the same names, exactly (dtype and device of the given tensors win).
-
-    Raises:
-        AmcError: a slot is missing, unknown, or has another shape.
-    """
-    slots = module.state_dict(keep_vars=True)
-    if set(slots) != set(tensors):
-        raise AmcError(f"{type(module).__name__} has the tensors {sorted(slots)}, given were {sorted(tensors)}")
-    for name, given in tensors.items():
-        current = slots[name]
-        if current.shape != given.shape:
-            raise AmcError(f"{type(module).__name__}.{name} has shape {tuple(current.shape)}, given was {tuple(given.shape)}")
-        owner_path, _, leaf = name.rpartition(".")
-        owner = module.get_submodule(owner_path)
-        if isinstance(current, nn.Parameter):
-            trainable = current.requires_grad and given.is_floating_point()
-            setattr(owner, leaf, nn.Parameter(given.detach().clone(), requires_grad=trainable))
-        else:
-            setattr(owner, leaf, given.detach().clone())
-
-
-def with_flags_of(module: nn.Module, original: nn.Module) -> nn.Module:
-    """Give a module that was made anew the mode of the user's module, and `requires_grad` of its parameters by name.
-
-    A tensor in place of a parameter comes from a re-parametrisation: it is trainable if anything in `original` is.
-    """
-    for name, parameter in module.named_parameters():
-        theirs = getattr(original, name)
-        if not isinstance(theirs, nn.Parameter):
-            theirs = next((one for one in original.parameters() if one.requires_grad), theirs)
-        parameter.requires_grad_(theirs.requires_grad)
-    return module.train(original.training)
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, at any depth: how parameters hold them."""
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -251,7 +251,7 @@ def _name(value: object, where: str) -> str:
 
 
 def _fields(value: object, where: str, keys: tuple[str, ...], newer: bool, *, optional: tuple[str, ...] = ()) -> Plain:
-    given = _object(value, where)
+    given: Plain = _object(value, where)
     if tuple(given) == keys:  # as the writer has them
         return given
     for key in keys:
