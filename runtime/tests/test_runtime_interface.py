@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import subprocess
 import threading
@@ -227,6 +228,35 @@ def test_opening_maps_the_file(library: Any, exported: Any, tmp_path: Path) -> N
     assert str(path) in Path("/proc/self/maps").read_text()
     del model
     assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_the_python_package(native: Any, library: Any, exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module of the wheel, with the library of this build."""
+    spec = importlib.util.spec_from_file_location("amc_venus_runtime", native.RUNTIME / "python/amc_venus_runtime/__init__.py")
+    assert spec is not None and spec.loader is not None
+    package: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    monkeypatch.setattr(package, "_FOLDER", library.tool.parent)
+    network, path = exported
+    left, right = inputs()
+    for source in (path, str(path), path.read_bytes()):
+        model = package.Model(source)
+        assert model.inputs == {"left": ("float32", (None, 6)), "right": ("float32", (None, 6))}
+        assert len(model.outputs) == 3
+        scores, best, positive = model.run([left.numpy(), right.numpy().T.copy().T])
+        with torch.no_grad():
+            expected = network(left, right)
+        assert numpy.abs(scores - expected["scores"].numpy()).max() <= 1e-6 * expected["scores"].abs().max()
+        assert (best == expected["best"][0].numpy()).all() and (positive == expected["best"][1].numpy()).all()
+    with pytest.raises(package.VenusRuntimeError, match="expected was f32") as caught:
+        model.run([left.numpy()[:, :5], right.numpy()])
+    assert caught.value.code == "INPUT"
+    with pytest.raises(package.VenusRuntimeError, match="an array of complex64"):
+        model.run([left.numpy().astype("complex64"), right.numpy()])
+    with pytest.raises(package.VenusRuntimeError) as caught:
+        package.Model(path.read_bytes()[:-1])
+    assert caught.value.code == "TRUNCATED"
+    assert package.version().startswith("1.0 ")
 
 
 def test_the_header_is_plain_c(native: Any, tmp_path: Path) -> None:

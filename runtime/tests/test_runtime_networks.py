@@ -54,6 +54,29 @@ def test_networks_of_the_zoo(library: Any, name: str, tmp_path: Path) -> None:
         assert_agree(network, model, zoo.inputs(2, zoo.OTHER_SIZE))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_networks_of_the_zoo_with_xnnpack(native: Any, tmp_path: Path) -> None:
+    """The same files on the other kernels, also when the batch changes between runs and back."""
+    if not any((Path(folder) / "xnnpack.h").exists() for folder in ("/usr/include", "/usr/local/include")):
+        pytest.skip("XNNPACK is not installed (Debian: libxnnpack-dev and libpthreadpool-dev)")
+    library = native.Library(native.built("xnnpack", ("vn",), VN_XNNPACK="ON", VN_BUILD_TOOL="OFF"))
+    assert library.lib.vn_version() == b"1.0 xnnpack"
+    for name in NETWORKS:
+        zoo = importlib.import_module(f"tests.zoo.{name}")
+        network = amc.capture(zoo.build(), *zoo.inputs(2))
+        amc.export(network, "vnmodel", tmp_path / "a.vnmodel")
+        model = library.open(tmp_path / "a.vnmodel")
+        for batch in (1, 3, 1):
+            assert_agree(network, model, zoo.inputs(batch))
+    for name in OPS:
+        for example in examples(name) if f"vn.{name}" in library.ops() else []:
+            amc.export(example.network, "vnmodel", tmp_path / "a.vnmodel")
+            specs = open_vnmodel(tmp_path / "a.vnmodel").document.inputs
+            if all(spec.dtype == "f32" for spec in specs):
+                assert_agree(example.network, library.open(tmp_path / "a.vnmodel"), example.inputs)
+
+
 @cache
 def examples(name: str) -> list[Captured]:
     subject = Under.__new__(Under)
