@@ -25,11 +25,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from amc_plugins.core.document import Ref
-from amc_plugins.core.errors import UnsupportedOpError
+from amc_plugins.core.errors import AmcError, UnsupportedOpError
 from amc_plugins.core.handler_tools import assign_tensors, broadcast_shape, plain, with_flags_of
 from amc_plugins.core.specs import LayerHandlerSpec
 
 __all__ = [
+    "AmcError",
     "Call",
     "ChannelIds",
     "Declined",
