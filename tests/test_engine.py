@@ -162,6 +162,14 @@ def test_export_checks_the_file(network: amc.ReconstructedNetwork, tmp_path: Pat
     amc.export(network, "pkl", tmp_path / "net.pkl", verify=False)
 
 
+@pytest.mark.parametrize("exporter", ["pkl", "json", "vnmodel"])
+def test_export_of_a_network_in_channels_last(data: list[Tensor], tmp_path: Path, exporter: str) -> None:
+    torch.manual_seed(0)
+    wide = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 32, 3))
+    network = amc.capture(wide.eval(), torch.zeros(1, 3, 16, 16)).to(memory_format=torch.channels_last)
+    amc.export(network, exporter, tmp_path / "a")  # verified: the same bits, whatever kernels round
+
+
 def test_load_says_what_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(UnknownPluginError, match=r"no installed exporter reads `\.onnx` files; those installed read \.json"):
         amc.load(tmp_path / "net.onnx")
