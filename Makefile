@@ -44,7 +44,7 @@ demo: install
 
 test: lint
 	@echo "pytest"
-	@$(PYTEST)
+	@$(PYTEST) -n auto --maxprocesses 4 --dist loadfile
 
 lint: install
 	@echo "ruff"
