@@ -58,7 +58,7 @@ const Table& table() {
         Table all;
         for (const auto* family :
              {&kActivationOps, &kArithmeticOps, &kUnaryOps, &kChoiceOps, &kConvOps, &kPoolingOps, &kNormOps, &kProductOps, &kReduceOps, &kOrderOps,
-              &kShapeOps, &kSliceOps, &kJoinOps, &kResizeOps, &kPatchOps, &kCreationOps, &kAttentionOps, &kIntrinsicOps}) {
+              &kShapeOps, &kSliceOps, &kJoinOps, &kResizeOps, &kPatchOps, &kCreationOps, &kAttentionOps, &kRecurrentOps, &kIntrinsicOps}) {
             for (const Op& op : *family) all.emplace(op.id, std::make_unique<KnownOp>(op));
         }
         return all;

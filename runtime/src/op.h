@@ -108,7 +108,7 @@ std::vector<std::string> op_ids();
 
 // The families, each in a file of its own.
 extern const std::vector<Op> kActivationOps, kArithmeticOps, kUnaryOps, kChoiceOps, kConvOps, kPoolingOps, kNormOps, kProductOps, kReduceOps,
-    kOrderOps, kShapeOps, kSliceOps, kJoinOps, kResizeOps, kPatchOps, kCreationOps, kAttentionOps, kIntrinsicOps;
+    kOrderOps, kShapeOps, kSliceOps, kJoinOps, kResizeOps, kPatchOps, kCreationOps, kAttentionOps, kRecurrentOps, kIntrinsicOps;
 
 // --- what the families share ---
 

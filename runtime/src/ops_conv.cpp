@@ -32,9 +32,19 @@ struct Geometry {
     std::int64_t taps() const { return product(kernel); }
     bool pointwise() const {
         constexpr Three ones{1, 1, 1}, zeros{0, 0, 0};
-        return kernel == ones && stride == ones && before == zeros;
+        return kernel == ones && stride == ones && before == zeros && in == out;
     }
 };
+
+// Before a run: what has no effect becomes 1, and what is left is small enough to count with.
+void settle(Geometry& g) {
+    constexpr std::int64_t most = std::int64_t(1) << 40;
+    for (std::size_t i = 0; i < 3; ++i) {
+        if (g.out[i] <= 1) g.stride[i] = 1;
+        if (g.kernel[i] == 1) g.dilation[i] = 1;
+        require(g.before[i] < most && g.stride[i] < most && g.dilation[i] < most, "a size that no memory can have");
+    }
+}
 
 // Outputs `first` to `last` whose input lies inside, of a tap along the last axis.
 void inside(const Geometry& g, std::int64_t tap, std::int64_t& first, std::int64_t& last) {
@@ -277,6 +287,7 @@ void run_conv(Call& call) {
     if (!call.real() || out.count() == 0) return;
     require_floating(given);
     require_same_type(given, weight);
+    settle(g);
     const auto run = [&](auto type) {
         using T = decltype(type);
         convolve<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>());
@@ -322,6 +333,7 @@ void run_transposed(Call& call) {
     require(images.channels == p.integer("in_channels"), "another number of channels");
     require_floating(given);
     require_same_type(given, weight);
+    settle(g);
     const auto run = [&](auto type) {
         using T = decltype(type);
         convolve_transposed<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>());

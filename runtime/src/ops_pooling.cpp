@@ -125,7 +125,7 @@ void run_max(Call& call) {
                 for (std::size_t k = 0; k < 3; ++k) {
                     part.begin[k] = at[k] * w.stride[k] - w.padding[k];
                     part.end[k] = std::min(part.begin[k] + (w.kernel[k] - 1) * w.dilation[k] + 1, w.in[k]);
-                    while (part.begin[k] < 0) part.begin[k] += w.dilation[k];
+                    if (part.begin[k] < 0) part.begin[k] += (w.dilation[k] - 1 - part.begin[k]) / w.dilation[k] * w.dilation[k];
                 }
                 *to++ = largest(part, plane, w.in);
             });
@@ -152,16 +152,16 @@ void run_avg(Call& call) {
             const T* plane = call.x().data<T>() + i * in_size;
             each_place(w.out, [&](const Three& at) {
                 Part part{{}, {}, {1, 1, 1}};
-                std::int64_t padded_count = 1, count = 1;
+                double padded_count = 1.0, count = 1.0;
                 for (std::size_t k = 0; k < 3; ++k) {
                     const std::int64_t begin = at[k] * w.stride[k] - w.padding[k], end = std::min(begin + w.kernel[k], w.in[k] + w.padding[k]);
-                    padded_count *= end - begin;
+                    padded_count *= static_cast<double>(end - begin);
                     part.begin[k] = std::max<std::int64_t>(begin, 0);
                     part.end[k] = std::min(end, w.in[k]);
-                    count *= std::max<std::int64_t>(part.end[k] - part.begin[k], 0);
+                    count *= static_cast<double>(std::max<std::int64_t>(part.end[k] - part.begin[k], 0));
                 }
-                const double by = static_cast<double>(fixed ? to_integer(*divisor) : whole ? padded_count : count);
-                *to++ = count == 0 ? T(0) : static_cast<T>(total(part, plane, w.in) / by);
+                const double by = fixed ? to_number(*divisor) : whole ? padded_count : count;
+                *to++ = count == 0.0 ? T(0) : static_cast<T>(total(part, plane, w.in) / by);
             });
         }
     });
