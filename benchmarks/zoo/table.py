@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ the {fx_count} and {export_count} models that they trace.
 - **Torch-Pruning** on the same model: its magnitude pruner in steps of a tenth until half of the MACs are gone by its own
   count, and the model still runs; set up as in its own scripts, 60 CPU seconds and 12 GB. What it computes is not compared.
 
-Versions: {versions}. Measured code, by part: {code}.
+Versions: {versions}. Fingerprints of the measured code, by part, with the number of
+models: {code}.
 
 | model | parameters | captured | other size | groups | free | pruned | factors | lowrank | files | capture s | fx s \
 | export s | groups s | Torch-Pruning |
@@ -192,7 +194,9 @@ def _median(ratios: list[float]) -> float:
 
 
 def _codes(records: list[Record], part: str) -> list[str]:
-    return sorted({one["parts"][part]["code"] for one in records if part in one["parts"]})
+    """Fingerprints of the measured code, with the number of models."""
+    found = Counter(one["parts"][part]["code"] for one in records if part in one["parts"])
+    return [f"{code} ({count})" for code, count in found.most_common()]
 
 
 def _state(stage: Record) -> str:
