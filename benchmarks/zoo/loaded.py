@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Listener
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 ABSENT = ("torchvision", "timm", "torch_pruning", "benchmarks")
@@ -71,9 +72,16 @@ def answer(paths: list[str]) -> dict[str, str]:
     return found
 
 
+def end_with_parent() -> None:
+    """Standard input is a pipe from the process that started this one: it closes when that is killed."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 def main() -> int:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
+    Thread(target=end_with_parent, daemon=True).start()
     serve(sys.argv[1])
     return 0
 

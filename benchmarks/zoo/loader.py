@@ -22,7 +22,8 @@ def loader() -> Iterator[None]:
     """The process that loads files; its address is in the environment."""
     with tempfile.TemporaryDirectory() as folder:
         address = Path(folder) / "socket"
-        process = subprocess.Popen([sys.executable, "-P", str(Path(__file__).with_name("loaded.py")), str(address)], cwd=folder)
+        command = [sys.executable, "-P", str(Path(__file__).with_name("loaded.py")), str(address)]
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE)
         try:
             while not address.exists():
                 if process.poll() is not None:
