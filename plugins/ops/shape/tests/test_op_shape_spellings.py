@@ -253,7 +253,6 @@ def test_modules_of_several_tensors_and_computed_sizes() -> None:
         lambda x: x.roll(3),
         lambda x: x.roll((1, 2), (1, 1)),
         lambda x: written(x, (slice(None), None), 1),
-        lambda x: written(x, x > 0.5, 0),
         lambda x: x.repeat_interleave(2),
         lambda x: x.repeat_interleave(torch.tensor([1, 2, 1, 2, 1, 2]), 1),
     ],
