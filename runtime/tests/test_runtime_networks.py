@@ -54,6 +54,24 @@ def test_networks_of_the_zoo(library: Any, name: str, tmp_path: Path) -> None:
         assert_agree(network, model, zoo.inputs(2, zoo.OTHER_SIZE))
 
 
+class Padded(torch.nn.Module):
+    """Margins that a convolution can add itself, and margins that it cannot: other numbers, read twice, an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(4, 6, 3, stride=2)
+        self.depthwise = torch.nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.norm = torch.nn.BatchNorm2d(6)
+        self.last = torch.nn.Conv2d(6, 4, (1, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pad = torch.nn.functional.pad
+        x = self.first(pad(x, (0, 1, 2, 1)))
+        x = self.norm(self.depthwise(pad(x, (1, 0, 0, 2))))
+        wide = pad(x, (1, 1))
+        return self.last(wide), self.last(pad(x, (1, 1), value=0.5)), pad(self.last(wide) + wide[:, :4, :, 1:-1], (0, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_networks_of_the_zoo_with_xnnpack(native: Any, tmp_path: Path) -> None:
@@ -69,6 +87,10 @@ def test_networks_of_the_zoo_with_xnnpack(native: Any, tmp_path: Path) -> None:
         model = library.open(tmp_path / "a.vnmodel")
         for batch in (1, 3, 1):
             assert_agree(network, model, zoo.inputs(batch))
+    x = torch.rand(2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    network = amc.capture(Padded().eval(), x)
+    amc.export(network, "vnmodel", tmp_path / "a.vnmodel")
+    assert_agree(network, library.open(tmp_path / "a.vnmodel"), (x,))
     for name in OPS:
         for example in examples(name) if f"vn.{name}" in library.ops() else []:
             amc.export(example.network, "vnmodel", tmp_path / "a.vnmodel")

@@ -21,6 +21,9 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+std::size_t size(std::int64_t one) { return static_cast<std::size_t>(one); }
+std::uint32_t small(std::int64_t one) { return static_cast<std::uint32_t>(one); }
+
 using Uses = std::vector<std::vector<std::size_t>>;  // steps that read each value
 
 const Tensor* tensor_at(const std::vector<Value>& values, std::size_t place) { return std::get_if<Tensor>(&values[place]); }
@@ -41,11 +44,25 @@ bool paddings(const Params& p, std::uint32_t (&before)[2], std::uint32_t (&after
     const auto kernel = p.integers("kernel_size"), dilation = p.integers("dilation");
     for (std::size_t i = 0; i < 2; ++i) {
         const std::int64_t total = named == nullptr ? 2 * p.integers("padding")[i] : *named == "same" ? dilation[i] * (kernel[i] - 1) : 0;
-        before[i] = static_cast<std::uint32_t>(total / 2);
-        after[i] = static_cast<std::uint32_t>(total - total / 2);
+        before[i] = small(total / 2);
+        after[i] = small(total - total / 2);
     }
     return true;
 }
+
+// Zeros, or another number, around the map: left, right, top, bottom.
+std::vector<std::int64_t> margins(const Params& p) {
+    std::vector<std::int64_t> given = p.integers("pad");
+    given.resize(std::max<std::size_t>(given.size(), 4), 0);
+    return given;
+}
+
+bool plain_pad(const Params& p) {
+    const auto given = margins(p);
+    return p.text("mode") == "constant" && given.size() == 4 && *std::min_element(given.begin(), given.end()) >= 0;
+}
+
+float pad_value(const Params& p) { return p.null("value") ? 0.0f : static_cast<float>(p.number("value")); }
 
 std::vector<std::int64_t> two(std::vector<std::int64_t> given) {
     if (given.size() == 1) given.push_back(given[0]);
@@ -73,6 +90,7 @@ bool supported(const Step& step, const std::vector<Value>& shapes) {
     const std::string& op = step.node->op;
     std::uint32_t before[2], after[2];
     if (op == "vn.conv2d") return x.rank() == 4 && paddings(p, before, after);
+    if (op == "vn.pad") return x.rank() == 4 && plain_pad(p);
     if (op == "vn.batchnorm2d") return p.flag("track_running_stats");
     if (op == "vn.linear") return x.rank() == 2;
     if (op == "vn.relu" || op == "vn.relu6" || op == "vn.hardtanh" || op == "vn.hardswish" || op == "vn.sigmoid" || op == "vn.silu") return true;
@@ -98,11 +116,7 @@ void check(xnn_status status) {
     if (status != xnn_status_success) throw Error("MEMORY", "XNNPACK refuses a part of the network, status " + std::to_string(static_cast<int>(status)));
 }
 
-struct Outside {
-    std::size_t place;
-    std::uint32_t id;
-    Tensor shape;
-};
+struct Outside { std::size_t place; std::uint32_t id; Tensor shape; };
 
 // Steps `begin` to `end`, built and run by XNNPACK.
 class Segment {
@@ -186,8 +200,13 @@ private:
         for (const Outside& one : outputs_) outer_[one.place] = value(one.shape, one.id, XNN_VALUE_FLAG_EXTERNAL_OUTPUT);
         for (std::size_t i = begin; i < end; ++i) {
             const std::size_t made = steps_[i].outputs[0];
-            if (steps_[i].node->op == "vn.conv2d" && i + 1 < end && steps_[i + 1].node->op == "vn.batchnorm2d" && steps_[i + 1].inputs[0] == made &&
-                uses_[made].size() == 1 && !kept[made]) {
+            const bool alone = i + 1 < end && steps_[i + 1].inputs[0] == made && uses_[made].size() == 1 && !kept[made];
+            if (steps_[i].node->op == "vn.pad" && alone && steps_[i + 1].node->op == "vn.conv2d" && pad_value(steps_[i].layer->params) == 0.0f) {
+                ids_[made] = ids_.at(steps_[i].inputs[0]);
+                around_[made] = margins(steps_[i].layer->params);
+                continue;
+            }
+            if (steps_[i].node->op == "vn.conv2d" && alone && steps_[i + 1].node->op == "vn.batchnorm2d") {
                 convolution(steps_[i], &steps_[i + 1], made_by(steps_[i + 1]));
                 ++i;
             } else {
@@ -236,12 +255,17 @@ private:
                 }
             }
         }
-        const auto size = [](std::int64_t one) { return static_cast<std::size_t>(one); };
-        const auto small = [](std::int64_t one) { return static_cast<std::uint32_t>(one); };
         const std::uint32_t bias_id = fixed({size(made)}, std::move(offsets));
         const auto stride = p.integers("stride"), dilation = p.integers("dilation");
         std::uint32_t before[2], after[2];
         paddings(p, before, after);
+        const auto around = around_.find(step.inputs[0]);
+        if (around != around_.end()) {  // the zeros that a step before puts there
+            before[1] += small(around->second[0]);
+            after[1] += small(around->second[1]);
+            before[0] += small(around->second[2]);
+            after[0] += small(around->second[3]);
+        }
         const std::uint32_t in = ids_.at(step.inputs[0]);
         if (depthwise) {
             const std::uint32_t filter_id = fixed({1, size(height), size(width), size(made)}, std::move(filter));
@@ -267,8 +291,12 @@ private:
             return;
         }
         const std::uint32_t out = made_by(step);
-        const auto small = [](std::int64_t one) { return static_cast<std::uint32_t>(one); };
         if (op == "vn.conv2d") return convolution(step, nullptr, out);
+        if (op == "vn.pad") {
+            const auto given = margins(p);
+            const std::size_t before[4] = {0, size(given[2]), size(given[0]), 0}, after[4] = {0, size(given[3]), size(given[1]), 0};
+            return check(xnn_define_static_constant_pad(graph_, before, after, pad_value(p), in, out, 0));
+        }
         if (op == "vn.batchnorm2d") {
             std::vector<float> factor, shift;
             affine(*step.layer, factor, shift);
@@ -284,8 +312,7 @@ private:
             const std::uint32_t offsets = fixed({made}, bias == nullptr ? std::vector<float>(made, 0.0f) : copied(*bias));
             return check(xnn_define_fully_connected(graph_, -kInfinity, kInfinity, in, filter, offsets, out, 0));
         }
-        if (op == "vn.relu") return check(xnn_define_clamp(graph_, 0.0f, kInfinity, in, out, 0));
-        if (op == "vn.relu6") return check(xnn_define_clamp(graph_, 0.0f, 6.0f, in, out, 0));
+        if (op == "vn.relu" || op == "vn.relu6") return check(xnn_define_clamp(graph_, 0.0f, op == "vn.relu" ? kInfinity : 6.0f, in, out, 0));
         if (op == "vn.hardtanh") {
             return check(xnn_define_clamp(graph_, static_cast<float>(p.number("min_val")), static_cast<float>(p.number("max_val")), in, out, 0));
         }
@@ -322,6 +349,7 @@ private:
     const Uses& uses_;
     std::vector<Outside> inputs_, outputs_;
     std::map<std::size_t, std::uint32_t> ids_, outer_;
+    std::map<std::size_t, std::vector<std::int64_t>> around_;  // by value: margins that the convolution reading it adds itself
     std::vector<std::vector<float>> statics_;
     xnn_subgraph_t graph_ = nullptr;
     xnn_runtime_t runtime_ = nullptr;
