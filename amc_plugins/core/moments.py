@@ -44,6 +44,8 @@ _SMALL_MAP = 64
 _FEWEST_PIXELS = 10
 _FEWEST_ROWS = 20_000
 _BLOCK_ELEMENTS = 1 << 23
+_ROWS = 512
+"""Rows of one matrix product. The error of float32 sums grows with their length, on some processors linearly."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,18 +87,26 @@ class Moments:
             self._shift_x = x.mean(0).double()
         x = x - self._shift_x.to(x.dtype)
         self._sum_x += x.sum(0, dtype=torch.float64)
-        grouped_x = x.reshape(len(x), self.groups, -1).transpose(0, 1)
-        self._xx += (grouped_x.transpose(1, 2) @ grouped_x).double()
+        self._xx += self._products(x, x)
         if y is not None:
             y = _precise(y)
             if self.count == 0:
                 self._shift_y = y.mean(0).double()
             y = y - self._shift_y.to(y.dtype)
             self._sum_y += y.sum(0, dtype=torch.float64)
-            grouped_y = y.reshape(len(y), self.groups, -1).transpose(0, 1)
-            self._xy += (grouped_x.transpose(1, 2) @ grouped_y.to(x.dtype)).double()
-            self._yy += (grouped_y.transpose(1, 2) @ grouped_y).double()
+            self._xy += self._products(x, y.to(x.dtype))
+            self._yy += self._products(y, y)
         self.count += len(x)
+
+    def _products(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sums over the rows of x^T y, (groups, m, n), float64; at most `_ROWS` products are added in their own precision."""
+        total: Tensor | None = None
+        for some_x, some_y in zip(x.split(_ROWS), y.split(_ROWS), strict=True):
+            grouped_x, grouped_y = (one.reshape(len(one), self.groups, -1).transpose(0, 1) for one in (some_x, some_y))
+            added = (grouped_x.transpose(1, 2) @ grouped_y).double()
+            total = added if total is None else total.add_(added)
+        assert total is not None
+        return total
 
     def merge(self, other: Moments) -> None:
         """Add another's samples, whatever its shift."""
