@@ -9,10 +9,12 @@ from amc_plugins.core.edit import consumers, insert_after, insert_before, produc
 from amc_plugins.core.errors import GraphError, UnsupportedOpError
 from amc_plugins.core.folding import fold_norms
 from amc_plugins.core.macs import Profile, Row, ShrinkCost, profile
-from amc_plugins.core.network import ReconstructedNetwork, Step, handler_for, walk
+from amc_plugins.core.network import TORCH_DTYPES, ReconstructedNetwork, Step, handler_for, walk
 from amc_plugins.core.shapes import shapes
+from amc_plugins.core.structure import tensors_in
 
 __all__ = [
+    "TORCH_DTYPES",
     "ChannelGroup",
     "ChannelMap",
     "GraphError",
@@ -41,6 +43,7 @@ __all__ = [
     "replace_all",
     "set_layer",
     "shapes",
+    "tensors_in",
     "tensors_of",
     "typed_params",
     "walk",

@@ -73,9 +73,8 @@ def make_inputs(given: Sequence[ExampleInput | str], *, base: Path | None = None
     import torch
 
     from amc_plugins.core.factories import call_factory
-    from amc_plugins.core.network import DTYPES
+    from amc_plugins.core.network import TORCH_DTYPES
 
-    types = {name: dtype for dtype, name in DTYPES.items()}
     generator = torch.Generator().manual_seed(seed)
     made: list[Any] = []
     for one in given:
@@ -84,7 +83,7 @@ def make_inputs(given: Sequence[ExampleInput | str], *, base: Path | None = None
             made.extend(inputs if isinstance(inputs, tuple) else [inputs])
         elif one.dtype in _LARGEST:
             numbers = torch.randint(0, one.below, one.shape, generator=generator)
-            made.append(numbers.to(types[one.dtype]))
+            made.append(numbers.to(TORCH_DTYPES[one.dtype]))
         else:
-            made.append(torch.rand(one.shape, generator=generator).to(types[one.dtype or "f32"]))
+            made.append(torch.rand(one.shape, generator=generator).to(TORCH_DTYPES[one.dtype or "f32"]))
     return tuple(made)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from amc_plugins.core.describe import make_layer
-from amc_plugins.core.network import DTYPES
+from amc_plugins.core.network import TORCH_DTYPES
 from amc_plugins.core.outlines import NodeOutline, masked, unmasked
 from amc_plugins.core.stopwatch import Timer, Work
 
@@ -30,7 +30,6 @@ _log = logging.getLogger(__name__)
 
 _TOGETHER = 16
 """Layers that are alive and timed at once."""
-_BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 
 
 def kernel_of(node: NodeOutline) -> Piece:
@@ -99,7 +98,7 @@ class LatencyTable:
         return Work(module, tuple(self._random(shape, dtype, generator) for shape, dtype in plain["inputs"]), plain["call"])
 
     def _random(self, shape: tuple[int, ...], dtype: str, generator: torch.Generator) -> Tensor:
-        kind = _BY_NAME[dtype]
+        kind = TORCH_DTYPES[dtype]
         if not kind.is_floating_point:
             return torch.zeros(shape, dtype=kind, device=self.device)  # a valid index, whatever it is one of
         return (torch.rand(shape, generator=generator) + 0.5).to(self.device, kind)  # positive, as variances are

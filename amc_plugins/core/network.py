@@ -19,6 +19,7 @@ from amc_plugins.handlers import LayerHandler
 
 __all__ = [
     "DTYPES",
+    "TORCH_DTYPES",
     "ReconstructedNetwork",
     "Step",
     "handler_for",
@@ -38,7 +39,8 @@ DTYPES: dict[torch.dtype, str] = {
     torch.int64: "i64",
     torch.bool: "bool",
 }
-_BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
+TORCH_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
+"""The names of dtypes in documents, and what torch calls them."""
 _MODULE_DICT_NAMES = frozenset(dir(nn.ModuleDict()))
 
 
@@ -203,7 +205,7 @@ class ReconstructedNetwork(nn.Module):
         reference = next((one for one in owned if one.is_floating_point()), torch.zeros(0))
         made = {}
         for spec in self.graph.inputs:
-            recorded = _BY_NAME[spec.dtype]
+            recorded = TORCH_DTYPES[spec.dtype]
             dtype = reference.dtype if recorded.is_floating_point else recorded
             shape = [batch if dim is None else dim for dim in spec.shape]
             made[spec.name] = torch.zeros(shape, dtype=dtype, device=reference.device)

@@ -7,8 +7,11 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
+
+import torch
 
 import amc_plugins
 from amc_plugins.core.describe import digest_of
@@ -32,8 +35,9 @@ _log = logging.getLogger(__name__)
 class Preparation:
     """Does each part of a preparation once per run folder; without a folder it only tells the run how far it is.
 
-    A part that was finished before comes back as it was, bit for bit, if network, data, settings, seed and versions are the
-    same. Parts are pickled: the folder is as much to be trusted as the code that runs in it.
+    A part that was finished before comes back as it was, bit for bit, if network, data, settings, seed and versions (of the
+    framework, of the plugin and of torch) are the same. Parts are pickled: the folder is as much to be trusted as the code that
+    runs in it.
 
     Args:
         run: the run that `prepare` was given, or None.
@@ -50,8 +54,9 @@ class Preparation:
         self._run = run
         self._folder: Path | None = None
         if run is not None and run.folder is not None:
-            identity = [amc_plugins.__version__, method, network.graph.to_json(), digest_of(network), data_digest(data)]
-            identity += [settings.model_dump_json(), str(seed)]
+            plugin = import_module(type(settings).__module__.partition(".")[0])
+            identity = [amc_plugins.__version__, getattr(plugin, "__version__", ""), torch.__version__, method]
+            identity += [network.graph.to_json(), digest_of(network), data_digest(data), settings.model_dump_json(), str(seed)]
             self._folder = run.folder / _FOLDER / sha256("\n".join(identity).encode()).hexdigest()[:16]
 
     def part(self, name: str, work: Callable[[], T]) -> T:

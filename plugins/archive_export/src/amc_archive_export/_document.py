@@ -10,21 +10,9 @@ import torch
 from torch import Tensor
 
 from amc_plugins.document import Document, DocumentError
+from amc_plugins.graph import TORCH_DTYPES
 
-__all__ = ["DTYPES", "check_tensors", "read_document"]
-
-DTYPES: dict[str, torch.dtype] = {
-    "f32": torch.float32,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "f64": torch.float64,
-    "i8": torch.int8,
-    "u8": torch.uint8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "bool": torch.bool,
-}
+__all__ = ["check_tensors", "read_document"]
 
 
 def read_document(plain: object) -> Document:
@@ -61,7 +49,7 @@ def check_tensors(document: Document, tensors: Mapping[str, Tensor]) -> None:
         raise DocumentError(f"the tensor `{min(unknown)}` is not in the document's table")
     for name, spec in expected.items():
         tensor = tensors[name]
-        if tensor.dtype != DTYPES[spec.dtype] or list(tensor.shape) != spec.shape:
+        if tensor.dtype != TORCH_DTYPES[spec.dtype] or list(tensor.shape) != spec.shape:
             raise DocumentError(
                 f"the tensor `{name}` is {tensor.dtype} {list(tensor.shape)}, the document says {spec.dtype} {spec.shape}"
             )

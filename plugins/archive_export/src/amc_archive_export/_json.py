@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amc_archive_export._document import DTYPES, check_tensors, read_document
+from amc_archive_export._document import check_tensors, read_document
 from amc_archive_export._pretty import pretty
 from amc_plugins.document import Document, DocumentError, parse_strict
 from amc_plugins.exporting import CheckFailed, Exporter, atomic_write, refuse_opaque, verify_reload
-from amc_plugins.graph import ReconstructedNetwork, describe, rebuild, tensors_of
+from amc_plugins.graph import TORCH_DTYPES, ReconstructedNetwork, describe, rebuild, tensors_of
 
 __all__ = ["JsonExporter", "read_json", "write_json"]
 
@@ -135,7 +135,7 @@ def _encode(tensor: Tensor) -> str:
 def _decode(name: str, text: object, dtype: str, shape: list[int]) -> Tensor:
     if math.prod(size or 1 for size in shape) >= 2**60:  # strides of an empty tensor overflow too
         raise DocumentError(f"the shape {tuple(shape)} of tensor `{name}` is too large")
-    expected = math.prod(shape) * DTYPES[dtype].itemsize
+    expected = math.prod(shape) * TORCH_DTYPES[dtype].itemsize
     if not isinstance(text, str) or len(text) != _encoded(expected):
         raise DocumentError(f"the data of tensor `{name}` is not the base64 of {expected} bytes, as {dtype} {shape} needs")
     _little_endian()
@@ -146,8 +146,8 @@ def _decode(name: str, text: object, dtype: str, shape: list[int]) -> Tensor:
     if len(data) != expected:
         raise DocumentError(f"the data of tensor `{name}` has {len(data)} bytes, {dtype} {tuple(shape)} needs {expected}")
     if not data:
-        return torch.empty(shape, dtype=DTYPES[dtype])
-    return torch.frombuffer(data, dtype=DTYPES[dtype]).reshape(shape)
+        return torch.empty(shape, dtype=TORCH_DTYPES[dtype])
+    return torch.frombuffer(data, dtype=TORCH_DTYPES[dtype]).reshape(shape)
 
 
 def _little_endian() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,22 +11,10 @@ from torch import Tensor
 from amc_onnx_export._op import Value
 from amc_plugins.document import InputSpec, map_tree, tree_leaves
 from amc_plugins.exporting import AmcError
-from amc_plugins.graph import ReconstructedNetwork, walk
+from amc_plugins.graph import TORCH_DTYPES, ReconstructedNetwork, tensors_in, walk
 
 __all__ = ["Sizes", "facts", "input_shapes", "inputs_of_shape", "named_inputs"]
 
-_DTYPES: dict[str, torch.dtype] = {
-    "f32": torch.float32,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "f64": torch.float64,
-    "i8": torch.int8,
-    "u8": torch.uint8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "bool": torch.bool,
-}
 _TRIALS = ((1, 1), (5, 2), (64, 3), (2, 4), (3, 1))
 """Batch sizes, and factors of open heights and widths."""
 
@@ -94,7 +82,7 @@ def inputs_of_shape(network: ReconstructedNetwork, tensors: Mapping[str, Tensor]
 def named_inputs(network: ReconstructedNetwork, inputs: Sequence[Any]) -> dict[str, Tensor]:
     """The inputs by name, from the arguments of the network."""
     names = [name for tree in network.graph.signature for name in tree_leaves(tree)]
-    return dict(zip(names, _leaves(tuple(inputs)), strict=True))
+    return dict(zip(names, tensors_in(tuple(inputs)), strict=True))
 
 
 def _needed(shapes: Mapping[str, list[int | None]], recorded: Mapping[str, list[int | None]]) -> tuple[int, int]:
@@ -109,7 +97,7 @@ def _input_types(network: ReconstructedNetwork) -> dict[str, torch.dtype]:
     """As recorded; floating ones as the network's tensors are now (`network.half()`)."""
     floating = (one.dtype for one in network.state_dict().values() if one.is_floating_point())
     now = next(floating, None)
-    recorded = {spec.name: _DTYPES[spec.dtype] for spec in network.graph.inputs}
+    recorded = {spec.name: TORCH_DTYPES[spec.dtype] for spec in network.graph.inputs}
     return {name: now if now is not None and one.is_floating_point else one for name, one in recorded.items()}
 
 
@@ -147,14 +135,3 @@ def _common(runs: list[Tensor]) -> tuple[int | None, ...]:
     if any(one.dim() != last.dim() for one in runs):
         return (None,) * last.dim()
     return tuple(size if all(one.shape[axis] == size for one in runs) else None for axis, size in enumerate(last.shape))
-
-
-def _leaves(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)

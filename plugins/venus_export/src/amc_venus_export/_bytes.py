@@ -9,22 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amc_plugins.graph import TORCH_DTYPES
 from amc_venus_export._errors import VnModelError
 
-__all__ = ["DTYPES", "TensorViews", "bytes_of", "check_byte_order", "tensor_in"]
-
-DTYPES: dict[str, torch.dtype] = {
-    "f32": torch.float32,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "f64": torch.float64,
-    "i8": torch.int8,
-    "u8": torch.uint8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "bool": torch.bool,
-}
+__all__ = ["TensorViews", "bytes_of", "check_byte_order", "tensor_in"]
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
@@ -39,8 +27,8 @@ def tensor_in(buffer: Any, offset: int, dtype: str, shape: list[int]) -> Tensor:
     for dim in shape:
         count *= dim
     if not count:
-        return torch.empty(shape, dtype=DTYPES[dtype])
-    return torch.frombuffer(buffer, dtype=DTYPES[dtype], count=count, offset=offset).reshape(shape)
+        return torch.empty(shape, dtype=TORCH_DTYPES[dtype])
+    return torch.frombuffer(buffer, dtype=TORCH_DTYPES[dtype], count=count, offset=offset).reshape(shape)
 
 
 class TensorViews(Mapping[str, Tensor]):

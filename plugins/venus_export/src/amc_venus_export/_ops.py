@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from amc_plugins.document import Document, Node, map_tree, refs_in, to_plain, tree_leaves
 from amc_plugins.exporting import AmcError, UnsupportedOpError
-from amc_plugins.graph import ReconstructedNetwork, Step, handler_for, rebuild, walk
-from amc_venus_export._bytes import DTYPES
+from amc_plugins.graph import TORCH_DTYPES, ReconstructedNetwork, Step, handler_for, rebuild, tensors_in, walk
 from amc_venus_export._errors import VnModelError
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def check_ops(document: Document, base_size: tuple[int, int] | None, limits: Lim
         VnModelError: see the codes of ops.
     """
     with torch.device("meta"), torch.no_grad():
-        specs = {spec.name: torch.empty(spec.shape, dtype=DTYPES[spec.dtype]) for spec in document.tensors}
+        specs = {spec.name: torch.empty(spec.shape, dtype=TORCH_DTYPES[spec.dtype]) for spec in document.tensors}
         layers: dict[str, nn.Module] = {}
         for i, node in enumerate(document.nodes):
             where = f"document.nodes[{i}]"
@@ -136,7 +135,7 @@ def _inputs(document: Document, base_size: tuple[int, int] | None) -> tuple[Any,
         if len(sizes) != len(shape):
             return None
         try:
-            made[spec.name] = torch.empty(sizes, dtype=DTYPES[spec.dtype], device="meta")
+            made[spec.name] = torch.empty(sizes, dtype=TORCH_DTYPES[spec.dtype], device="meta")
         except RuntimeError as error:
             raise VnModelError("SHAPE_OVERFLOW", f"input `{spec.name}` of shape {sizes}: {error}", "document.inputs") from error
     return tuple(map_tree(tree, made.__getitem__) for tree in document.signature)
@@ -161,7 +160,7 @@ def _check_run(network: ReconstructedNetwork, inputs: tuple[Any, ...], limits: L
             raise VnModelError("ACTIVATIONS_TOO_BIG", message, where, hint="if you trust it: Limits(activations=...)")
         return now
 
-    given = iter(_leaves(inputs))
+    given = iter(tensors_in(inputs))
     for spec in document.inputs:
         total = add(spec.name, next(given), "document.inputs")
     index = 0
@@ -187,20 +186,12 @@ def _without_data(step: Step) -> Any:
     """Run a node whose inputs are tensors, whose computed parameters are integers and whose outputs are as many as it says."""
     if not all(isinstance(one, Tensor) for one in step.inputs):
         raise TypeError("an input is no tensor")
-    if _leaves(step.params):
+    if tensors_in(step.params):
         raise TypeError("a computed parameter is no integer")
     made = step.module(*step.inputs, **step.params)
     if isinstance(made, tuple | list) != (len(step.node.outputs) > 1):
         raise TypeError("it makes another number of values than the node has outputs")
     return made
-
-
-def _leaves(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list | tuple) else []
 
 
 def _refused(code: str, error: Exception, where: str, node: Node | None = None) -> VnModelError:

@@ -13,7 +13,8 @@ from pydantic_core import PydanticSerializationError
 
 from amc_plugins.document import Document, DocumentError
 from amc_plugins.exporting import atomic_write
-from amc_venus_export._bytes import DTYPES, bytes_of, check_byte_order
+from amc_plugins.graph import TORCH_DTYPES
+from amc_venus_export._bytes import bytes_of, check_byte_order
 from amc_venus_export._encoding import encode
 from amc_venus_export._errors import VnModelError
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, MAX_GAP, Header, round_up
@@ -110,7 +111,7 @@ def _views(
     views: dict[str, memoryview] = {}
     for spec in document.tensors:
         tensor = tensors[spec.name]
-        if tensor.dtype != DTYPES[spec.dtype] or list(tensor.shape) != spec.shape:
+        if tensor.dtype != TORCH_DTYPES[spec.dtype] or list(tensor.shape) != spec.shape:
             message = f"`{spec.name}` is {tensor.dtype} {list(tensor.shape)}, the document says {spec.dtype} {spec.shape}"
             raise VnModelError("NOT_IN_TABLE", message)
         form = stored.get(spec.name)
