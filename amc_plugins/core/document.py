@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
@@ -21,6 +21,8 @@ __all__ = ["FORMAT", "Document", "InputSpec", "Node", "Ref", "TensorSpec", "Tree
 
 FORMAT: Literal["amc-graph"] = "amc-graph"
 VERSION = (1, 0)
+_SCALARS = frozenset({bool, int, float, str, type(None)})
+"""What holds nothing else: most of what parameters are."""
 
 NameStr = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Dim = Annotated[int, Field(ge=0, lt=2**31)] | None
@@ -107,6 +109,30 @@ class Document(_Model):
     tensors: list[TensorSpec] = Field(default_factory=list)
     metadata: dict[str, str] = Field(default_factory=dict)
 
+    def copied(self) -> Document:
+        """A deep copy. Several times as fast as pydantic's: a search takes one for every candidate."""
+        nodes = [
+            node.model_copy(
+                update={
+                    "inputs": [*node.inputs],
+                    "outputs": [*node.outputs],
+                    "params": _own(node.params),
+                    "tensors": {**node.tensors},
+                }
+            )
+            for node in self.nodes
+        ]
+        return self.model_copy(
+            update={
+                "inputs": [spec.model_copy(deep=True) for spec in self.inputs],
+                "signature": _own(self.signature),
+                "nodes": nodes,
+                "outputs": _own(self.outputs),
+                "tensors": [spec.model_copy(deep=True) for spec in self.tensors],
+                "metadata": {**self.metadata},
+            }
+        )
+
     @model_validator(mode="after")
     def _check(self) -> Document:
         check_topology(self)
@@ -137,7 +163,7 @@ class Document(_Model):
             )
             raise DocumentError(f"not a valid graph document: {problems}") from error
         for node in document.nodes:
-            node.params = {key: from_plain(value) for key, value in node.params.items()}
+            node.params = {key: value if type(value) in _SCALARS else from_plain(value) for key, value in node.params.items()}
         return document
 
     @classmethod
@@ -214,6 +240,13 @@ def _is_nonfinite(value: object) -> bool:
     return isinstance(value, dict) and value.keys() == {"$f"} and value["$f"] in ("inf", "-inf", "nan")
 
 
+def _own(value: Any) -> Any:
+    """A copy of lists, tuples and dicts at any depth; what they hold does not change."""
+    if isinstance(value, dict):
+        return {key: _own(item) for key, item in value.items()}
+    return type(value)(map(_own, value)) if type(value) in (list, tuple) else value
+
+
 def map_tree(tree: Tree, leaf: Any) -> Any:
     """The Python structure that `tree` describes, with `leaf(name)` for each value."""
     if tree is None:
@@ -229,21 +262,35 @@ def map_tree(tree: Tree, leaf: Any) -> Any:
     return tuple(items) if kind == "tuple" else items
 
 
+_SCALARS = frozenset((bool, int, float, str, type(None)))
+
+
 def refs_in(value: object) -> Iterator[str]:
-    """Names of the values that `value` refers to, at any depth of lists and dicts."""
+    """Names of the values that `value` refers to, at any depth of lists and dicts. Raises `DocumentError` for no name."""
+    found: list[str] = []
+    _collect_refs(value, found)
+    return iter(found)
+
+
+def _collect_refs(value: object, found: list[str]) -> None:
+    items: Iterable[object]
     if isinstance(value, Ref):
-        yield value.name
-    elif isinstance(value, dict):
-        if set(value) == {"$value"}:
+        found.append(value.name)
+        return
+    if isinstance(value, dict):
+        if len(value) == 1 and "$value" in value:
             if not isinstance(value["$value"], str):
                 raise DocumentError(f"not the name of a value: {value!r}")
-            yield value["$value"]
-        else:
-            for item in value.values():
-                yield from refs_in(item)
+            found.append(value["$value"])
+            return
+        items = value.values()
     elif isinstance(value, list | tuple):
-        for item in value:
-            yield from refs_in(item)
+        items = value
+    else:
+        return
+    for item in items:
+        if type(item) not in _SCALARS:
+            _collect_refs(item, found)
 
 
 def to_plain(value: object) -> Any:
@@ -272,7 +319,7 @@ def from_plain(value: object) -> Any:
             if value["$f"] not in ("inf", "-inf", "nan"):
                 raise DocumentError(f"not a float: {value!r}")
             return float(value["$f"])
-        return {key: from_plain(item) for key, item in value.items()}
+        return {key: item if type(item) in _SCALARS else from_plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [from_plain(item) for item in value]
+        return [item if type(item) in _SCALARS else from_plain(item) for item in value]
     return value

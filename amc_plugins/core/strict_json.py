@@ -14,8 +14,10 @@ __all__ = ["StrictJsonError", "parse_strict"]
 
 # Possessive: an unterminated string is consumed to the end once instead of being tried again from each of its quotes.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_BETWEEN_QUOTES = re.compile(rb'"[^"]*+"?')
+_NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'[]{}:"')
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_STEP = {ord("["): 1, ord("]"): -1}
 _ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 # Without these no integer leaves 64 bits and no float is infinite, and the parser's own conversions, which are faster, serve.
 _LONG_INTEGER = b"0" * 19
@@ -51,19 +53,14 @@ def parse_strict(data: bytes, *, max_depth: int = 16, max_items: int = 4_000_000
         raise StrictJsonError("BAD_UTF8", f"byte {error.start} is not UTF-8") from error
     if text.lstrip(" \t\r\n")[:1] != "{":
         raise StrictJsonError("JSON_START", "it does not start with an object")
-    _check_depth(data, max_depth)
+    structure = _structure(data)
+    _check_depth(structure, max_depth)
     # Each value but the first follows a comma or an opening bracket, so these bound what json.loads can build.
     if data.count(b",") + data.count(b"[") + data.count(b"{") > max_items:
         raise StrictJsonError("JSON_TOO_MANY", f"more than {max_items} items")
-    digits = data.translate(_ZEROS)
-    to_int = _integer if _LONG_INTEGER in digits else None
-    to_float = _number if any(one in digits for one in _LARGE_FLOATS) else None
-    try:
-        parsed = json.loads(text, object_pairs_hook=_object, parse_int=to_int, parse_float=to_float, parse_constant=_constant)
-    except StrictJsonError:
-        raise
-    except ValueError as error:
-        raise StrictJsonError("JSON_SYNTAX", str(error)) from error
+    parsed = _plain(text, data, structure)
+    if parsed is None:
+        parsed = _checked(text)
     if "\\u" in text:  # the only way to a lone surrogate once the bytes are UTF-8
         _check_text(parsed)
     if not isinstance(parsed, dict):
@@ -71,11 +68,50 @@ def parse_strict(data: bytes, *, max_depth: int = 16, max_items: int = 4_000_000
     return parsed
 
 
-def _check_depth(data: bytes, max_depth: int) -> None:
+def _structure(data: bytes) -> bytes:
+    """The brackets and colons outside of strings, in order."""
+    if b"\\" in data:
+        return _STRING.sub(b"", data).translate(None, _NOT_STRUCTURE)
+    # Every quote starts or ends a string. Two that have nothing of interest between them change neither side of any other.
+    found = data.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    return _BETWEEN_QUOTES.sub(b"", found) if b'"' in found else found
+
+
+def _check_depth(structure: bytes, max_depth: int) -> None:
     """json.loads recurses; the nesting is counted before it may."""
-    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
-    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > max_depth:
+    brackets = left = structure.translate(_ALIKE, b":")
+    for _ in range(max_depth):  # what is sound loses its innermost level each time
+        left = left.replace(b"[]", b"")
+    if left and max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > max_depth:
         raise StrictJsonError("JSON_DEPTH", f"it is nested deeper than {max_depth}")
+
+
+def _plain(text: str, data: bytes, structure: bytes) -> Any:
+    """What the parser makes of JSON that is within all bounds; None when something may not be, for `_checked` to say what."""
+    digits = data.translate(_ZEROS)
+    if _LONG_INTEGER in digits or any(one in digits for one in _LARGE_FLOATS):
+        return None
+    sizes: list[int] = []
+
+    def count(made: dict[str, Any]) -> dict[str, Any]:
+        sizes.append(len(made))
+        return made
+
+    try:
+        parsed = json.loads(text, object_hook=count, parse_constant=_constant)
+    except ValueError:
+        return None
+    return parsed if sum(sizes) == structure.count(b":") else None  # a key that occurs twice has one place in its object
+
+
+def _checked(text: str) -> Any:
+    """The same with a look at every object and number: slower, and it names the first that is refused."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant)
+    except StrictJsonError:
+        raise
+    except ValueError as error:
+        raise StrictJsonError("JSON_SYNTAX", str(error)) from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from amc_plugins.document import FORMAT
@@ -108,24 +109,29 @@ def _document(value: object, limits: Limits, newer: bool) -> Plain:
 def _node(value: object, where: str, newer: bool) -> Plain:
     keys = ("name", "layer", "op", "op_version", "inputs", "outputs", "params", "tensors", "source", "origin")
     node = _fields(value, where, keys, newer)
-    _name(node["name"], f"{where}.name")
-    _name(node["layer"], f"{where}.layer")
+    for key in ("name", "layer"):
+        if not _plain_name(node[key]):
+            _name(node[key], f"{where}.{key}")
     op = _text(node["op"], f"{where}.op")
-    if len(op) > 128 or not _OP.fullmatch(op):
+    if not _is_op(op):
         raise VnModelError("OP_ID", f"{_show(op)} is no op id", f"{where}.op")
     if type(node["op_version"]) is not int:
         raise VnModelError("SCHEMA_TYPE", f"expected an integer, found {_show(node['op_version'])}", f"{where}.op_version")
     if node["op_version"] < 1:
         raise VnModelError("OP_VERSION", f"version {node['op_version']} of `{op}`", f"{where}.op_version")
     for side in ("inputs", "outputs"):
-        for i, name in enumerate(_list(node[side], f"{where}.{side}")):
-            _name(name, f"{where}.{side}[{i}]")
+        names = _list(node[side], f"{where}.{side}")
+        if not all(map(_plain_name, names)):
+            for i, name in enumerate(names):
+                _name(name, f"{where}.{side}[{i}]")
     for key, item in _object(node["params"], f"{where}.params").items():
         if key.startswith("$"):  # the parameters as a whole are no reference
             raise VnModelError("PARAM_FORM", f"{_show(key)} is no name of a parameter", f"{where}.params")
-        _param(item, f"{where}.params.{key[:80]}")
+        if isinstance(item, list | dict):
+            _param(item, f"{where}.params.{key[:80]}")
     for slot, name in _object(node["tensors"], f"{where}.tensors").items():
-        _name(name, f"{where}.tensors.{slot[:80]}")
+        if not _plain_name(name):
+            _name(name, f"{where}.tensors.{slot[:80]}")
     for key in ("source", "origin"):
         if node[key] is not None:
             _text(node[key], f"{where}.{key}")
@@ -135,7 +141,8 @@ def _node(value: object, where: str, newer: bool) -> Plain:
 def _param(value: object, where: str) -> None:
     if isinstance(value, list):
         for i, item in enumerate(value):
-            _param(item, f"{where}[{i}]")
+            if isinstance(item, list | dict):
+                _param(item, f"{where}[{i}]")
     elif isinstance(value, dict):
         if value.keys() == {"$value"}:
             _name(value["$value"], where)
@@ -175,12 +182,15 @@ def _tree(value: object, where: str) -> None:
 
 def _value_spec(value: object, where: str, newer: bool, *, is_input: bool) -> Plain:
     spec = _fields(value, where, ("name", "dtype", "shape"), newer)
-    _name(spec["name"], f"{where}.name")
+    if not _plain_name(spec["name"]):
+        _name(spec["name"], f"{where}.name")
     if _text(spec["dtype"], f"{where}.dtype") not in ITEMSIZE:
         raise VnModelError("DTYPE_UNKNOWN", f"{_show(spec['dtype'])}; expected one of {', '.join(ITEMSIZE)}", f"{where}.dtype")
     shape = _list(spec["shape"], f"{where}.shape")
     if len(shape) > MAX_RANK:
         raise VnModelError("RANK", f"{len(shape)} dimensions, at most {MAX_RANK}", f"{where}.shape")
+    if all(type(dim) is int and is_input <= dim < 2**31 for dim in shape):
+        return spec
     for i, dim in enumerate(shape):
         at = f"{where}.shape[{i}]"
         if dim is None and is_input:
@@ -198,7 +208,8 @@ def _value_spec(value: object, where: str, newer: bool, *, is_input: bool) -> Pl
 
 def _placement(value: object, where: str, newer: bool) -> Placement:
     one = _fields(value, where, ("name", "offset", "nbytes", "crc32"), newer, optional=("quant",))
-    _name(one["name"], f"{where}.name")
+    if not _plain_name(one["name"]):
+        _name(one["name"], f"{where}.name")
     for key in ("offset", "nbytes", "crc32"):
         if type(one[key]) is not int:
             raise VnModelError("SCHEMA_TYPE", f"expected an integer, found {_show(one[key])}", f"{where}.{key}")
@@ -237,6 +248,16 @@ def _metadata(value: object, limits: Limits) -> None:
     size = sum(len(key.encode()) + len(text.encode()) for key, text in value.items())
     if size > limits.metadata_bytes:
         raise VnModelError("METADATA_TOO_BIG", f"{size} bytes, at most {limits.metadata_bytes} are read", "document.metadata")
+
+
+@lru_cache(maxsize=1024)
+def _is_op(text: str) -> bool:
+    return len(text) <= 128 and _OP.fullmatch(text) is not None
+
+
+def _plain_name(value: object) -> bool:
+    """Whether a name is sound beyond doubt, as nearly all are; `_name` has the rule and says where it is broken."""
+    return type(value) is str and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
 def _name(value: object, where: str) -> str:
