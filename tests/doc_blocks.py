@@ -3,7 +3,7 @@
 A page's blocks run in order, in one folder and one Python namespace:
 
 - `python`: executed. With `title="model.py"`: written to that file instead.
-- `sh`: every command runs: `amc`, `cd`, `cat`, `pip install -e` and `pytest`. Anything else is refused.
+- `sh`: every command runs: `amc`, `cd`, `cat`, `pip install`, `python -c` and `pytest`. Anything else is refused.
 - `toml`: must be TOML. With a title it is written to that file, and a recipe must validate.
 - `text title="output"`: what the block before it printed, to the letter, where `...` stands for what is left out;
   `title="output (figures may differ)"`: but for numbers.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import io
 import os
 import re
@@ -37,7 +38,7 @@ __all__ = ["SHOWN", "Block", "Page", "blocks", "unfenced"]
 NOT_RUN = "not run in the tests: "
 EXACT, LOOSE = "output", "output (figures may differ)"
 RUN = ("python", "sh", "toml")
-SHOWN = ("text", "json", "ini", "console", "cpp")
+SHOWN = ("text", "json", "ini", "console", "c", "cpp")
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)(?: +title=\"(?P<title>[^\"]*)\")?[^\n]*\n(?P<code>.*?)^ *```$", re.M | re.S
 )
@@ -156,15 +157,23 @@ class Page:
             elif words[:2] == ["pip", "install"]:
                 self._install(words[2:])
             elif words == ["pytest"]:
-                self._pytest()
+                self._new_python("-m", "pytest", "-q", "-p", "no:cacheprovider")
+            elif words[:2] == ["python", "-c"]:
+                sys.stdout.write(self._new_python(*words[1:]))
             elif words[0] == "cat":
                 sys.stdout.write(Path(words[1]).read_text(encoding="utf-8"))
             else:
                 raise AssertionError(f"{block}: `{words[0]}` cannot run here; title it `{NOT_RUN}<reason>`")
 
     def _install(self, words: list[str]) -> None:
-        """What `pip install -e FOLDER` comes to, for this process: the entry points are found and the code can be imported."""
-        assert words[0] == "-e", f"`pip install {shlex.join(words)}` cannot run here"
+        """What `pip install -e FOLDER` comes to, for this process: the entry points are found and the code can be imported.
+
+        A distribution by its name is here already, under that name.
+        """
+        if words[0] != "-e":
+            for name in words:
+                importlib.metadata.distribution(name)
+            return
         folder = Path(words[1].partition("[")[0]).resolve()
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         info = self.folder / ".installed" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
@@ -181,17 +190,18 @@ class Page:
         importlib.invalidate_caches()
         reset_registry()
 
-    def _pytest(self) -> None:
-        """The tests of the distribution in the working folder, in a new interpreter that has what was installed here."""
+    def _new_python(self, *arguments: str) -> str:
+        """A new interpreter in the working folder, which has what was installed here; what it printed."""
         paths = [path for path in sys.path if path.startswith(str(self.folder))]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+            [sys.executable, *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def _compare(self, block: Block) -> None:
         exact = block.title == EXACT

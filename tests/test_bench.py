@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import amc_plugins as amc
 from amc_plugins.cli.bench import _print_one as print_one
 from amc_plugins.core import bench_child
 from amc_plugins.core.bench import BenchRow, bench
+from amc_plugins.core.registry import reset_registry
 from amc_plugins.core.specs import ExporterSpec
 from amc_plugins.plugin import SettingsError
 from amc_plugins.testing.scenes import residual, two_inputs
@@ -71,14 +73,12 @@ class Text(Exporter):
 
 
 @pytest.fixture
-def stubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exporter of a script with four engines."""
+def stubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An exporter of a script with four engines; forgotten afterwards, as are its modules."""
     (tmp_path / "fixture_engines.py").write_text(ENGINES)
     (tmp_path / "fixture_engines_exporter.py").write_text(EXPORTER)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    for name in ("fixture_engines", "fixture_engines_exporter"):
-        sys.modules.pop(name, None)
     names = {"sleeper": "Sleeps", "absent": "Absent", "crasher": "Crashes", "ender": "Ends"}
     amc.register(
         ExporterSpec(
@@ -90,6 +90,10 @@ def stubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             engines={name: f"fixture_engines:{target}" for name, target in names.items()},
         )
     )
+    yield
+    for name in ("fixture_engines", "fixture_engines_exporter"):
+        sys.modules.pop(name, None)
+    reset_registry()
 
 
 def by_engine(rows: list[BenchRow]) -> dict[str, BenchRow]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from amc_plugins.core.registry import reset_registry
-from tests.doc_blocks import RUN, SHOWN, Block, Page, blocks, unfenced
+from tests.doc_blocks import RUN, SHOWN, Block, blocks, unfenced
+from tests.doc_pages import run_page, yours
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-YOURS = ROOT / "tests" / "fixtures" / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 TUTORIAL = DOCS / "tutorial.md"
 RUNNING = [page for page in PAGES if page != TUTORIAL and any(one.language in RUN for one in blocks(page))]
@@ -28,46 +23,12 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).with_suffix("").as_posix()
 
 
-def yours(folder: Path) -> dict[str, Any]:
-    """Put the files of tests/fixtures/docs into a folder, and give the names that README.md speaks of."""
-    for one in YOURS.glob("*.*"):
-        shutil.copy(one, folder / one.name)
-    made, data = runpy.run_path(str(folder / "model.py")), runpy.run_path(str(folder / "data.py"))
-    torch.manual_seed(0)
-    model = made["network"]().eval()
-    torch.save(model.state_dict(), folder / "trained.pt")
-    return {
-        "model": model,
-        "example": torch.rand(1, 3, 224, 224),
-        "loader": data["train"](),
-        "validation": data["validation"](),
-    }
-
-
-def run_page(page: Path, folder: Path) -> Page:
-    """Run all blocks of a page in a folder with those files; README.md has those names too."""
-    with torch.random.fork_rng(devices=[]):
-        given = yours(folder)
-    before = Path.cwd()
-    threads = torch.get_num_threads()
-    running = Page(page, folder, given if page.name == "README.md" else {})
-    os.chdir(folder)
-    try:
-        with running.open(), torch.random.fork_rng(devices=[]):
-            for block in blocks(page):
-                running.run(block)
-    finally:
-        os.chdir(before)
-        torch.set_num_threads(threads)
-        reset_registry()
-    return running
-
-
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the tutorial leaves."""
     folder = tmp_path_factory.mktemp("tutorial")
-    run_page(TUTORIAL, folder)
+    yours(folder)
+    run_page(TUTORIAL, folder, {})
     return folder
 
 
@@ -86,7 +47,8 @@ def test_the_tutorial_runs(tutorial: Path) -> None:
 
 @pytest.mark.parametrize("page", RUNNING, ids=name_of)
 def test_the_blocks_of_a_page_run(page: Path, folder: Path) -> None:
-    run_page(page, folder)
+    given = yours(folder)
+    run_page(page, folder, given if page.name == "README.md" else {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -114,7 +76,8 @@ def page_of(folder: Path, text: str) -> Path:
 
 
 def run_text(folder: Path, text: str) -> None:
-    run_page(page_of(folder, text), folder)
+    yours(folder)
+    run_page(page_of(folder, text), folder, {})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""Whole pages of documentation while they run: the files and names that they speak of as yours."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from amc_plugins.core.registry import reset_registry
+from tests.doc_blocks import Page, blocks
+
+__all__ = ["run_page", "yours"]
+
+YOURS = Path(__file__).parent / "fixtures" / "docs"
+
+
+def yours(folder: Path) -> dict[str, Any]:
+    """Put the files of tests/fixtures/docs into a folder, and give the names that README.md speaks of."""
+    for one in YOURS.glob("*.*"):
+        shutil.copy(one, folder / one.name)
+    made, data = runpy.run_path(str(folder / "model.py")), runpy.run_path(str(folder / "data.py"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = made["network"]().eval()
+        example = torch.rand(1, 3, 224, 224)
+    torch.save(model.state_dict(), folder / "trained.pt")
+    return {"model": model, "example": example, "loader": data["train"](), "validation": data["validation"]()}
+
+
+def run_page(page: Path, folder: Path, given: Mapping[str, Any]) -> Page:
+    """Run all blocks of a page in a folder; its Python blocks have the names of `given`."""
+    before = Path.cwd()
+    threads = torch.get_num_threads()
+    running = Page(page, folder, given)
+    os.chdir(folder)
+    try:
+        with running.open(), torch.random.fork_rng(devices=[]):
+            for block in blocks(page):
+                running.run(block)
+    finally:
+        os.chdir(before)
+        torch.set_num_threads(threads)
+        reset_registry()
+    return running

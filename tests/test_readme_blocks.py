@@ -1,0 +1,74 @@
+"""Every code block of the READMEs of distributions runs, or says why not; tests/doc_blocks.py says what running means."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import amc_plugins as amc
+from tests.doc_blocks import RUN, SHOWN, Block, blocks, unfenced
+from tests.doc_pages import run_page, yours
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    path
+    for pattern in ("plugins/*/", "plugins/ops/*/", "examples/plugins/*/", "runtime/", "benchmarks/")
+    for path in sorted(ROOT.glob(f"{pattern}README.md"))
+]
+ELSEWHERE = {"runtime": "runtime/tests/test_runtime_readme.py", "benchmarks": "its one block says why it cannot run"}
+"""Folder of a README -> where its blocks run."""
+RUNNING = [page for page in PAGES if page.parent.name not in ELSEWHERE and any(one.language in RUN for one in blocks(page))]
+
+
+def name_of(page: Path) -> str:
+    return page.parent.relative_to(ROOT).as_posix()
+
+
+def given(folder: Path) -> dict[str, Any]:
+    """What a README takes as yours: names in Python, and files in `folder`."""
+    names = yours(folder)
+    batches, validation = names["loader"][:2], names["validation"][:1]
+    network = amc.capture(names["model"], torch.zeros(1, 3, 32, 32))
+    for file in ("model.pkl", "smaller.json", "model.vnmodel"):
+        amc.export(network, file.rpartition(".")[2], folder / file)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    return {
+        "amc": amc,
+        "torch": torch,
+        "network": network,
+        "loader": [images for images, _ in batches],
+        "validation": validation,
+        "plan": amc.prepare(network, "pruning", calibration=[batches[0][0]]),
+        "train_loader": batches,
+        "val_loader": validation,
+        "criterion": torch.nn.CrossEntropyLoss(),
+        "optimizer": optimizer,
+        "scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 1e-4),
+    }
+
+
+@pytest.mark.parametrize("page", RUNNING, ids=name_of)
+def test_the_blocks_of_a_readme_run(page: Path, tmp_path: Path) -> None:
+    """An example is a folder to install from: its page runs in a copy of it."""
+    if "examples" in page.parts:
+        shutil.copytree(page.parent, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "README.md"))
+    run_page(page, tmp_path, given(tmp_path))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_is_fenced_and_says_its_language(page: Path) -> None:
+    """Otherwise it would be left out above."""
+    assert not unfenced(page)
+    for one in blocks(page):
+        assert one.language in (*RUN, *SHOWN), f"{one}: `{one.language}` is none of {RUN} and {SHOWN}"
+
+
+def test_what_does_not_run_says_why() -> None:
+    left_out: list[Block] = [one for page in PAGES for one in blocks(page) if one.why_not_run is not None]
+    assert all(len((one.why_not_run or "").split()) >= 3 for one in left_out), left_out
+    assert {one.path.parent.name for one in left_out} <= {"runtime", "benchmarks"}, left_out
+    assert all((ROOT / place).is_file() for place in ELSEWHERE.values() if place.endswith(".py"))
