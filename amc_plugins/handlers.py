@@ -220,12 +220,13 @@ class ChannelIds(ABC):
 
     def varies(self, ids: Tensor, axis: int) -> bool:
         """Whether channels differ along `axis`. Axes on which the id tensor is a broadcast view are not looked at."""
-        if ids.shape[axis] == 1 or ids.stride(axis) == 0:
+        sizes, strides = list(ids.shape), ids.stride()
+        if sizes[axis] == 1 or strides[axis] == 0:
             return False
-        for other in range(ids.dim()):
-            if ids.stride(other) == 0 and ids.shape[other] > 1:
-                ids = ids.narrow(other, 0, 1)
-        return bool((ids != ids.narrow(axis, 0, 1)).any())
+        if 0 in strides:
+            sizes = [1 if stride == 0 and size > 1 else size for size, stride in zip(sizes, strides, strict=True)]
+            ids = ids.as_strided(sizes, strides, ids.storage_offset())
+        return not torch.equal(ids, ids.narrow(axis, 0, 1).expand_as(ids))
 
     def mixed(self, ids: Tensor, axes: Sequence[int], why: str) -> Tensor:
         """The ids with `axes` cut to size 1, for an op that mixes entries along them: channels that differ there are pinned."""

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from amc_plugins.core.incidence import Incidence
+from amc_plugins.core.incidence import Incidence, united
 from amc_plugins.handlers import broadcast_shape
 
 SIZE = 9
@@ -20,9 +22,9 @@ def test_groups_are_the_channels_with_equal_places(
 ) -> None:
     table = Incidence(SIZE)
     for number, ids in enumerate(places):
-        table.add("at", str(number), torch.tensor(ids))
+        table.add("at", str(number), np.array(ids))
     for ids in values:
-        table.hold(torch.tensor(ids))
+        table.hold(np.array(ids))
     made = sorted({one for ids in places for one in ids} & rows)
 
     def everything(channel: int) -> tuple[object, ...]:
@@ -37,6 +39,20 @@ def test_groups_are_the_channels_with_equal_places(
     assert [ids.tolist() for _, ids in found] == list(expected.values())
     for roles, ids in found:
         assert roles == [("at", str(number)) for number, one in enumerate(places) if int(ids[0]) in one]
+
+
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))))
+def test_united_is_the_smallest_of_the_connected_component(graph: tuple[int, list[tuple[int, int]]]) -> None:
+    size, edges = graph
+    ends = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    _, expected = connected_components(coo_matrix((np.ones(len(edges)), ends), shape=(size, size)), directed=False)
+    smallest = [min(np.flatnonzero(expected == one).tolist()) for one in expected]
+    assert united(ends[0], ends[1], size).tolist() == smallest
+
+
+def test_united_along_a_path_in_any_order() -> None:
+    path = np.random.default_rng(0).permutation(1000)
+    assert (united(path[:-1], path[1:], 1001)[:1000] == 0).all()
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=4), min_size=1, max_size=3))

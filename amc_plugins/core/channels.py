@@ -11,21 +11,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from amc_plugins.core.describe import typed_params
 from amc_plugins.core.document import Node, tree_leaves
 from amc_plugins.core.errors import GraphError
-from amc_plugins.core.incidence import Incidence
+from amc_plugins.core.incidence import Incidence, united
 from amc_plugins.core.intrinsics import INT, OPAQUE, REQUIRE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import shapes
-from amc_plugins.handlers import ChannelIds, Shape, broadcast_shape
+from amc_plugins.handlers import ChannelIds, LayerHandler, Shape, broadcast_shape
 
 BATCH = 2
 """Channel maps are made for two samples where the batch is open: a batch of one hides behind `squeeze` and broadcasting."""
@@ -98,7 +98,10 @@ def compact(ids: Tensor) -> Tensor:
     strides = ids.stride()
     if 0 not in strides:
         return ids
-    sizes = [1 if stride == 0 and size > 1 else size for size, stride in zip(ids.shape, strides, strict=True)]
+    sizes = list(ids.shape)
+    for axis, stride in enumerate(strides):
+        if stride == 0 and sizes[axis] > 1:
+            sizes[axis] = 1
     return ids.as_strided(sizes, strides, ids.storage_offset())
 
 
@@ -108,7 +111,7 @@ def _padded(shape: Shape, rank: int) -> Shape:
 
 def varies(ids: Tensor, axis: int) -> bool:
     """Whether the ids differ along an axis."""
-    return ids.shape[axis] > 1 and bool((ids != ids.narrow(axis, 0, 1)).any())
+    return ids.shape[axis] > 1 and not torch.equal(ids, ids.narrow(axis, 0, 1).expand_as(ids))
 
 
 def _changes(ids: Tensor, axis: int) -> int:
@@ -174,6 +177,8 @@ class _Ids(ChannelIds):
         return vector
 
     def tie(self, *ids: Tensor) -> Tensor:
+        if len(ids) == 1:
+            return ids[0]
         shape = broadcast_shape(*(one.shape for one in ids))
         if shape is None:
             sizes = " and ".join(str(tuple(one.shape)) for one in ids)
@@ -181,7 +186,8 @@ class _Ids(ChannelIds):
         laid = [compact(one.expand(shape)) for one in ids]
         partners = []
         for one, given in zip(laid, ids, strict=True):
-            stretched = [axis for axis in range(len(shape)) if shape[axis] > 1 and _padded(given.shape, len(shape))[axis] == 1]
+            padded = _padded(given.shape, len(shape))
+            stretched = [] if padded == shape else [axis for axis, size in enumerate(shape) if size > 1 and padded[axis] == 1]
             if any(varies(other, axis) for axis in stretched for other in laid if other is not one):
                 self.pin(one, f"{self.node.op} spreads one channel over several")
             else:
@@ -222,8 +228,8 @@ class _Ids(ChannelIds):
         return first.expand(ids.shape)
 
     def _unite(self, a: Tensor, b: Tensor) -> None:
-        different = a != b
-        if different.any():
+        if not torch.equal(a, b):
+            different = a != b
             self.edges.append(torch.stack([a[different], b[different]]))
 
     def fitted(self, ids: Tensor, shape: Shape) -> Tensor:
@@ -248,15 +254,10 @@ class _Ids(ChannelIds):
         self.mark(one, why)
         return one.reshape([1] * len(shape)).expand(shape)
 
-    def classes(self) -> Tensor:
+    def classes(self) -> npt.NDArray[np.int64]:
         """The class of each id: the smallest id united with it."""
-        size = max(self.count, 1)
         edges = torch.cat(self.edges, 1).numpy() if self.edges else np.zeros((2, 0), dtype=np.int64)
-        graph = coo_matrix((np.ones(edges.shape[1], dtype=np.int8), (edges[0], edges[1])), shape=(size, size))
-        _, labels = connected_components(graph, directed=False)
-        smallest = np.full(labels.max() + 1, size, dtype=np.int64)
-        np.minimum.at(smallest, labels, np.arange(size))
-        return torch.from_numpy(smallest[labels])
+        return united(edges[0], edges[1], max(self.count, 1))
 
 
 def channel_map(network: ReconstructedNetwork) -> ChannelMap:
@@ -266,7 +267,9 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
         UnsupportedOpError: a node's handler is not installed.
         GraphError: a handler announced channels that do not fit its output.
     """
-    found = shapes(network, *network.example_inputs(batch=BATCH))
+    typed: dict[str, Any] = {}
+    found = shapes(network, *network.example_inputs(batch=BATCH), typed=typed)
+    handlers: dict[str, LayerHandler] = {}
     ids = _Ids()
     values: dict[str, Tensor] = {}
     for spec in network.graph.inputs:
@@ -295,7 +298,8 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
                 ids.mark(one, why)
             made: Sequence[Tensor] = [ids.pinned(shape, why) for shape in ids.output_shapes]
         else:
-            answer = handler_for(node.op).channels(typed_params(node), given, ids)
+            handler = handlers.get(node.op) or handlers.setdefault(node.op, handler_for(node.op))
+            answer = handler.channels(typed.get(node.name) or typed_params(node), given, ids)
             made = [answer] if isinstance(answer, Tensor) else list(answer)
         if len(made) != len(node.outputs):
             raise GraphError(
@@ -313,33 +317,38 @@ def _resolved(
     network: ReconstructedNetwork, ids: _Ids, values: dict[str, Tensor], found: dict[str, Shape], sources: set[str]
 ) -> ChannelMap:
     classes = ids.classes()
-    inputs = {layer: classes[vector] for layer, vector in ids.inputs.items()}
-    outputs = {layer: classes[vector] for layer, vector in ids.outputs.items() if layer not in sources}
+    inputs = {layer: classes[vector.numpy()] for layer, vector in ids.inputs.items()}
+    outputs = {layer: classes[vector.numpy()] for layer, vector in ids.outputs.items() if layer not in sources}
     compacted: dict[str, Tensor] = {}
     same: dict[tuple[object, ...], Tensor] = {}  # most values hold the very ids of another one
+    passed: dict[int, Tensor] = {}  # an op that leaves ids alone passes the tensor itself on
     for name, one in values.items():
-        laid = compact(one)
-        key = laid.data_ptr(), laid.shape, laid.stride()
-        compacted[name] = same[key] if key in same else same.setdefault(key, classes[laid])
+        if id(one) not in passed:
+            laid = compact(one)
+            key = laid.data_ptr(), laid.shape, laid.stride()
+            if key not in same:
+                same[key] = torch.from_numpy(np.asarray(classes[laid.numpy()]))
+            passed[id(one)] = same[key]
+        compacted[name] = passed[id(one)]
     table = Incidence(len(classes))
     for layer, vector in outputs.items():
         table.add("out", layer, vector)
     for layer, vector in inputs.items():
         table.add("in", layer, vector)
-    pins: dict[str, list[Tensor]] = defaultdict(list)
-    for vector, why in ids.pins:
-        pins[why].append(vector)
+    pins: dict[str, list[npt.NDArray[np.int64]]] = defaultdict(list)
+    for pin, why in ids.pins:
+        pins[why].append(pin.numpy())
     pinned = np.zeros(len(classes), dtype=bool)
     for why, vectors in pins.items():
-        rows = classes[torch.cat(vectors)].unique()
+        rows = np.unique(classes[np.concatenate(vectors)])
         table.add("pin", why, rows)
-        pinned[rows.numpy()] = True
-    for vector in same.values():
-        table.hold(vector)
-    made = torch.cat(list(outputs.values())).unique().numpy() if outputs else np.zeros(0, dtype=np.int64)
+        pinned[rows] = True
+    for value in same.values():
+        table.hold(value.reshape(-1).numpy())
+    made = np.unique(np.concatenate(list(outputs.values()))) if outputs else np.zeros(0, dtype=np.int64)
     groups: list[ChannelGroup] = []
     names: dict[str, int] = defaultdict(int)
-    index = torch.full((len(classes),), -1, dtype=torch.long)
+    index = np.full(len(classes), -1)
     order = {layer: place for place, layer in enumerate(network.layer_names)}
     for roles, group_ids in table.grouped(made, pinned):
         producers = sorted((layer for role, layer in roles if role == "out"), key=order.__getitem__)
@@ -350,8 +359,10 @@ def _resolved(
         consumers = tuple(layer for layer in readers if layer in outputs)
         followers = tuple(layer for layer in readers if layer not in outputs)
         reasons = tuple(why for role, why in roles if role == "pin")
-        groups.append(ChannelGroup(name, group_ids, tuple(producers), consumers, followers, reasons))
-    return ChannelMap(network, groups, inputs, outputs, compacted, found, index)
+        groups.append(ChannelGroup(name, torch.from_numpy(group_ids), tuple(producers), consumers, followers, reasons))
+    read = {layer: torch.from_numpy(vector) for layer, vector in inputs.items()}
+    written = {layer: torch.from_numpy(vector) for layer, vector in outputs.items()}
+    return ChannelMap(network, groups, read, written, compacted, found, torch.from_numpy(index))
 
 
 def channel_groups(network: ReconstructedNetwork) -> list[ChannelGroup]:

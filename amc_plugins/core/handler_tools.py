@@ -14,6 +14,8 @@ __all__ = ["assign_tensors", "broadcast_shape", "plain", "with_flags_of"]
 
 def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
     """The shape that tensors of these shapes are broadcast to; None if they do not fit each other. For shape rules."""
+    if all(shape == shapes[0] for shape in shapes):
+        return tuple(shapes[0])
     rank = max(map(len, shapes))
     laid = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
     sizes = [set(column) - {1} for column in zip(*laid, strict=True)]

@@ -1,4 +1,6 @@
-"""Which channels share all their places: the equal rows of a sparse matrix of channels by places."""
+"""Which ids are united by edges, and which channels share all their places: equal rows of a sparse matrix of channels by
+places.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,30 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
-__all__ = ["Incidence"]
+__all__ = ["Incidence", "united"]
+
+
+def united(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """The connected components of a graph of `size` nodes with the edges (a, b): per node the smallest of its component.
+
+    Every round hangs the roots that have a smaller neighbour below it and flattens the trees, which leaves at most half of
+    the roots that still have neighbours (Shiloach and Vishkin, "An O(log n) parallel connectivity algorithm", 1982).
+    """
+    labels = np.arange(size)
+    while True:
+        a, b = labels[a], labels[b]
+        apart = a != b
+        if not apart.any():
+            return labels
+        a, b = a[apart], b[apart]
+        np.minimum.at(labels, np.maximum(a, b), np.minimum(a, b))
+        while True:
+            above = labels[labels]
+            if np.array_equal(above, labels):
+                break
+            labels = above
 
 
 class Incidence:
@@ -27,18 +48,18 @@ class Incidence:
         self._ids: list[npt.NDArray[np.int64]] = []
         self._values: list[npt.NDArray[np.int64]] = []
 
-    def add(self, role: str, name: str, ids: Tensor) -> None:
-        """The channels of a place."""
+    def add(self, role: str, name: str, ids: npt.NDArray[np.int64]) -> None:
+        """The channels (n,) of a place."""
         self._places.append((role, name))
-        self._ids.append(ids.reshape(-1).numpy())
+        self._ids.append(ids)
 
-    def hold(self, ids: Tensor) -> None:
-        """The channels of a value, where it matters too how many positions each of them has."""
-        self._values.append(ids.reshape(-1).numpy())
+    def hold(self, ids: npt.NDArray[np.int64]) -> None:
+        """The channels (n,) of a value, where it matters too how many positions each of them has."""
+        self._values.append(ids)
 
     def grouped(
         self, rows: npt.NDArray[np.int64], pinned: npt.NDArray[np.bool_]
-    ) -> Iterator[tuple[list[tuple[str, str]], Tensor]]:
+    ) -> Iterator[tuple[list[tuple[str, str]], npt.NDArray[np.int64]]]:
         """The channels among `rows` (ascending) in groups of equal places, with those; values do not matter for pinned ones."""
         if not len(rows):
             return
@@ -53,16 +74,19 @@ class Incidence:
             groups[key].append(rows[first:end])
             places.setdefault(key, [self._places[at] for at in where if at < len(self._places)])
         for key, members in groups.items():
-            yield places[key], torch.from_numpy(np.concatenate(members))
+            yield places[key], np.concatenate(members)
 
     def _matrix(self, rows: npt.NDArray[np.int64], pinned: npt.NDArray[np.bool_]) -> csr_matrix:
         """One row for each of `rows`: 1 at its places, and the number of its positions at each value that holds it."""
         columns = [*self._ids, *self._values]
         found = np.concatenate(columns)
         column = np.repeat(np.arange(len(columns)), [len(one) for one in columns])
-        told = ~pinned[found] | (column < len(self._places))
-        found, column = found[told], column[told]
-        matrix = csr_matrix((np.ones(len(found), dtype=np.int64), (found, column)), shape=(self._size, len(columns)))[rows]
+        row_of = np.full(self._size, -1)
+        row_of[rows] = np.arange(len(rows))
+        row = row_of[found]
+        told = (row >= 0) & (~pinned[found] | (column < len(self._places)))
+        row, column = row[told], column[told]
+        matrix = csr_matrix((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(rows), len(columns)))
         matrix.sort_indices()
         matrix.data[matrix.indices < len(self._places)] = 1
         return matrix

@@ -52,8 +52,9 @@ def layer_key(name: str) -> str:
 
 def handler_for(op: str) -> LayerHandler:
     """The handler of an op id. Raises `UnsupportedOpError` naming the distribution to install when there is none."""
-    if op in HANDLERS:
-        return HANDLERS[op]
+    own = HANDLERS.get(op)
+    if own is not None:
+        return own
     from amc_plugins.core.registry import registry
 
     return registry().handler_for_op(op)
@@ -305,9 +306,10 @@ def walk(
     values: list[Any] = [None] * len(network._slots)
     for tree, given in zip(network._signature, inputs, strict=True):
         network._bind(tree, given, values)
+    layers = network.layers
     for node, one in zip(network.graph.nodes, network._schedule, strict=True):
-        symbolic = {name: _resolve(value, values) for name, value in one.symbolic}
-        step = Step(node, network.layers[one.key], [values[slot] for slot in one.inputs], symbolic, [])
+        symbolic = {name: _resolve(value, values) for name, value in one.symbolic} if one.symbolic else {}
+        step = Step(node, layers[one.key], [values[slot] for slot in one.inputs], symbolic, [])
         if around is not None:
             around(step)
         result = step.module(*step.inputs, **step.params) if run is None else run(step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,20 +11,21 @@ from torch import Tensor, nn
 from amc_plugins.core.describe import typed_params
 from amc_plugins.core.document import Node
 from amc_plugins.core.errors import AmcError, GraphError
-from amc_plugins.core.intrinsics import INT, OPAQUE, SIZE
+from amc_plugins.core.intrinsics import CONSTANT, INT, OPAQUE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, Step, handler_for, walk
 from amc_plugins.core.structure import map_leaves, tensors_in
-from amc_plugins.handlers import Shape
+from amc_plugins.handlers import LayerHandler, Shape
 
 __all__ = ["on_meta", "run_shapes", "shapes"]
 
 
-def shapes(network: ReconstructedNetwork, *inputs: Any) -> dict[str, Shape]:
+def shapes(network: ReconstructedNetwork, *inputs: Any, typed: dict[str, Any] | None = None) -> dict[str, Shape]:
     """The shape of every tensor value, by name.
 
     Args:
         network: not run on its own device unless it has opaque nodes that the meta device cannot run.
         inputs: tensors of the wanted shapes (their data does not matter); without them the captured shapes with a batch of one.
+        typed: gets the validated parameters of the nodes that were asked for theirs, by name.
 
     Raises:
         GraphError: the network does not run on such inputs; names the node that refuses them, and the captured shapes.
@@ -35,7 +35,7 @@ def shapes(network: ReconstructedNetwork, *inputs: Any) -> dict[str, Shape]:
     try:
         if _as_captured(network, given):
             try:
-                return _walked(network, _meta(given), _by_rule(), running)
+                return _ruled(network, given, running, {} if typed is None else typed)
             except (RuntimeError, TypeError):
                 pass  # a rule says nothing about dtypes, so what runs after it may get another one than it needs
         # Rules describe what a layer makes of inputs that it takes: whether it takes others, only the layer knows.
@@ -101,49 +101,82 @@ def _as_captured(network: ReconstructedNetwork, inputs: Any) -> bool:
 def run_shapes(network: ReconstructedNetwork, *inputs: Any, running: list[Node] | None = None) -> dict[str, Shape]:
     """As `shapes`, from the layers themselves: no handler's rule is believed. `running` gets the nodes as they run."""
     try:
-        return _walked(on_meta(network), _meta(inputs), None, running)
+        return _walked(on_meta(network), _meta(inputs), running)
     except NotImplementedError:  # an op without a meta kernel, in somebody's opaque node
         training = [(module, module.training) for module in network.modules()]
         try:
-            return _walked(network.eval(), inputs, None, running)
+            return _walked(network.eval(), inputs, running)
         finally:
             for module, mode in training:
                 module.training = mode
 
 
-def _walked(
-    network: ReconstructedNetwork, inputs: Any, run: Callable[[Step], Any] | None, running: list[Node] | None = None
-) -> dict[str, Shape]:
+def _walked(network: ReconstructedNetwork, inputs: Any, running: list[Node] | None) -> dict[str, Shape]:
     around = None if running is None else lambda step: running.append(step.node)
     found = {name: tuple(tensor.shape) for name, tensor in zip(network.input_nodes, tensors_in(inputs), strict=True)}
     with torch.no_grad():
-        for step in walk(network, inputs, around=around, run=run):
+        for step in walk(network, inputs, around=around):
             for name, one in zip(step.node.outputs, step.outputs, strict=True):
                 if isinstance(one, Tensor):
                     found[name] = tuple(one.shape)
     return found
 
 
-def _by_rule() -> Callable[[Step], Any]:
+class _Like:
+    """A value of which shape and dtype are known."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: Shape, dtype: torch.dtype) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    def on_meta(self) -> Tensor:
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
+
+def _like(item: Any) -> Any:
+    return _Like(tuple(item.shape), item.dtype) if isinstance(item, Tensor) else item
+
+
+def _ruled(network: ReconstructedNetwork, inputs: Any, running: list[Node], typed: dict[str, Any]) -> dict[str, Shape]:
+    """The shapes by the rules of handlers; only a layer without one runs, on the meta device."""
+    handlers: dict[str, LayerHandler] = {}
     layers: dict[str, nn.Module] = {}
 
     def run(step: Step) -> Any:
         node = step.node
+        running.append(node)
+        if node.op == SIZE and not step.params:
+            return step.inputs[0].shape[node.params["dim"]]
+        if node.op == CONSTANT:
+            return _like(step.module.value)
         if node.op not in (SIZE, INT, OPAQUE) and step.inputs:
-            handler = handler_for(node.op)
-            params = handler.Params(**{**node.params, **step.params}) if step.params else typed_params(node)
-            known = handler.shapes(params, [tuple(one.shape) for one in step.inputs])
+            handler = handlers.get(node.op) or handlers.setdefault(node.op, handler_for(node.op))
+            if step.params:
+                params = handler.Params(**{**node.params, **step.params})
+            else:
+                params = typed[node.name] = typed_params(node)
+            known = handler.shapes(params, [one.shape for one in step.inputs])
             if known is not None:
                 dtype = step.inputs[0].dtype
-                made = [torch.empty(shape, dtype=dtype, device="meta") for shape in known]
+                made = [_Like(tuple(shape), dtype) for shape in known]
                 return made[0] if len(made) == 1 else made
         layer = layers.get(node.layer)
         if layer is None:
             owns = bool(step.module._parameters or step.module._buffers or step.module._modules)
             layer = layers[node.layer] = on_meta(step.module) if owns else step.module
-        return layer(*step.inputs, **step.params)
+        made = layer(*[one.on_meta() if isinstance(one, _Like) else one for one in step.inputs], **step.params)
+        return [_like(one) for one in made] if isinstance(made, list | tuple) else _like(made)
 
-    return run
+    given = map_leaves(inputs, _like)
+    found = {name: tuple(tensor.shape) for name, tensor in zip(network.input_nodes, tensors_in(inputs), strict=True)}
+    with torch.no_grad():
+        for step in walk(network, given, run=run):
+            for name, one in zip(step.node.outputs, step.outputs, strict=True):
+                if isinstance(one, _Like):
+                    found[name] = one.shape
+    return found
 
 
 def _meta(inputs: Any) -> Any:

@@ -10,7 +10,18 @@ import torch
 
 from amc_op_attention import _modules
 from amc_op_attention._contract import contracted
-from amc_plugins.handlers import Call, ChannelIds, Declined, Kept, LayerHandler, Params, Shape, Value, assign_tensors
+from amc_plugins.handlers import (
+    Call,
+    ChannelIds,
+    Declined,
+    Kept,
+    LayerHandler,
+    Params,
+    Shape,
+    Value,
+    assign_tensors,
+    broadcast_shape,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,6 +71,15 @@ class MatmulHandler(LayerHandler):
         module = _modules.MatrixProduct(weight, params.reversed)
         assign_tensors(module, tensors)
         return module
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        if params.weight is not None:
+            return [(*inputs[0][:-1], params.weight[1])]
+        left, right = reversed(inputs) if params.reversed else inputs
+        if min(len(left), len(right)) < 2 or left[-1] != right[-2]:
+            return None
+        stack = broadcast_shape(left[:-2], right[:-2])
+        return None if stack is None else [(*stack, left[-2], right[-1])]
 
     def macs(self, params: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
         left = inputs[1] if params.reversed else inputs[0]

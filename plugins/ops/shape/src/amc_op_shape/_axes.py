@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_op_shape import _modules
 from amc_op_shape._ids import copied, literal
-from amc_plugins.handlers import Call, ChannelIds, Declined, Kept, LayerHandler, Params, Value
+from amc_plugins.handlers import Call, ChannelIds, Declined, Kept, LayerHandler, Params, Shape, Value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,6 +56,9 @@ class PermuteHandler(LayerHandler):
         _, dims = call.varargs("input" if call.target == "torch.permute" else "self", keyword="dims")
         return _modules.TensorTranspose([literal(call, "dims", one) for one in dims])
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        return [tuple(inputs[0][axis] for axis in params.dims)]
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         return inputs[0].permute(params.dims)
 
@@ -77,6 +80,13 @@ class TransposeHandler(LayerHandler):
         names = ("axis0", "axis1") if "axis0" in call.kwargs or "axis1" in call.kwargs else ("dim0", "dim1")
         bound = call.bind("input", *names)
         return _modules.TensorSwapAxes(*(literal(call, name, bound[name]) for name in names))
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = list(inputs[0])
+        if not sizes:  # torch swaps the axes of a number too
+            return [()]
+        sizes[params.dim0], sizes[params.dim1] = sizes[params.dim1], sizes[params.dim0]
+        return [tuple(sizes)]
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         return inputs[0].transpose(params.dim0, params.dim1)
@@ -120,6 +130,11 @@ class UnsqueezeHandler(LayerHandler):
         if not isinstance(call.bind("input", "dim")["dim"], int):
             raise Declined(f"{call.target} at a computed place")
         return _modules.TensorUnsqueeze(literal(call, "dim", call.bind("input", "dim")["dim"]))
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = list(inputs[0])
+        sizes.insert(params.dim % (len(sizes) + 1), 1)
+        return [tuple(sizes)]
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         return inputs[0].unsqueeze(params.dim)

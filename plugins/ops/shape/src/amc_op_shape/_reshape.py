@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from amc_op_shape import _modules
 from amc_op_shape._ids import copied, int_list, kept_sizes, literal, reshaped
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Value
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Shape, Value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +62,16 @@ class ReshapeHandler(_EntriesInOrder):
             raise Declined(f"{call.target} with `{unknown[0]}=`")
         _, shape = call.varargs(first, keyword=keyword)
         return _modules.TensorReshape(int_list(call, keyword, shape))
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = list(inputs[1]) if params.shape is None else list(params.shape)
+        if not all(isinstance(one, int) for one in sizes):
+            return None
+        entries, known = prod(inputs[0]), prod(one for one in sizes if one != -1)
+        if -1 in sizes and known:
+            sizes[sizes.index(-1)] = entries // known
+        fits = min(sizes, default=0) >= 0 and prod(sizes) == entries
+        return [tuple(sizes)] if fits else None  # torch says what is wrong
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         result = super().channels(params, inputs, ids)
