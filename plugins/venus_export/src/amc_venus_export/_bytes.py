@@ -28,7 +28,8 @@ def tensor_in(buffer: Any, offset: int, dtype: str, shape: list[int]) -> Tensor:
         count *= dim
     if not count:
         return torch.empty(shape, dtype=TORCH_DTYPES[dtype])
-    return torch.frombuffer(buffer, dtype=TORCH_DTYPES[dtype], count=count, offset=offset).reshape(shape)
+    flat = torch.frombuffer(buffer, dtype=TORCH_DTYPES[dtype], count=count, offset=offset)
+    return flat if len(shape) == 1 else flat.view(shape)
 
 
 class TensorViews(Mapping[str, Tensor]):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amc_plugins.document import FORMAT
 from amc_venus_export._errors import VnModelError
@@ -27,12 +27,13 @@ MAX_RANK = 8
 MAX_NAME = 512
 _BAD_IN_NAME = re.compile(r"[\x00-\x1f\x7f]")
 _OP = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
+_SPEC = ("name", "dtype", "shape")
+_PLACEMENT = ("name", "offset", "nbytes", "crc32")
 
 Plain = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a tensor's bytes are: `offset` counts from the start of the data."""
 
     name: str
@@ -65,7 +66,10 @@ def check_schema(parsed: Plain, limits: Limits, *, newer: bool = False) -> Root:
         raise VnModelError("MODEL_ID", f"model_id is {_show(model_id)}, expected an integer from 0 to 2^32-1", "model_id")
     base = _base_size(root["model_base_size_hw"])
     document = _document(root["document"], limits, newer)
-    placements = [_placement(one, f"tensors[{i}]", newer) for i, one in enumerate(_list(root["tensors"], "tensors"))]
+    placements = [
+        _sound_placement(one) or _placement(one, f"tensors[{i}]", newer)
+        for i, one in enumerate(_list(root["tensors"], "tensors"))
+    ]
     return Root(model_id, base, document, placements)
 
 
@@ -102,7 +106,10 @@ def _document(value: object, limits: Limits, newer: bool) -> Plain:
     tensors = _list(here["tensors"], "document.tensors")
     if len(tensors) > limits.tensors:
         raise VnModelError("TOO_MANY_TENSORS", f"{len(tensors)} tensors, at most {limits.tensors} are read", "document.tensors")
-    here["tensors"] = [_value_spec(one, f"document.tensors[{i}]", newer, is_input=False) for i, one in enumerate(tensors)]
+    here["tensors"] = [
+        one if _sound_spec(one) else _value_spec(one, f"document.tensors[{i}]", newer, is_input=False)
+        for i, one in enumerate(tensors)
+    ]
     return here
 
 
@@ -180,17 +187,23 @@ def _tree(value: object, where: str) -> None:
     raise VnModelError("TREE", f"{_show(value)} is no structure of values", where)
 
 
+def _sound_spec(value: object) -> bool:
+    """Whether this is sound beyond doubt, as nearly every entry is; `_value_spec` has the rules and says what is broken."""
+    if type(value) is not dict or tuple(value) != _SPEC:
+        return False
+    name, dtype, shape = value.values()
+    sound = _plain_name(name) and type(dtype) is str and dtype in ITEMSIZE and type(shape) is list and len(shape) <= MAX_RANK
+    return sound and all(type(dim) is int and 0 <= dim < 2**31 for dim in shape)
+
+
 def _value_spec(value: object, where: str, newer: bool, *, is_input: bool) -> Plain:
-    spec = _fields(value, where, ("name", "dtype", "shape"), newer)
-    if not _plain_name(spec["name"]):
-        _name(spec["name"], f"{where}.name")
+    spec = _fields(value, where, _SPEC, newer)
+    _name(spec["name"], f"{where}.name")
     if _text(spec["dtype"], f"{where}.dtype") not in ITEMSIZE:
         raise VnModelError("DTYPE_UNKNOWN", f"{_show(spec['dtype'])}; expected one of {', '.join(ITEMSIZE)}", f"{where}.dtype")
     shape = _list(spec["shape"], f"{where}.shape")
     if len(shape) > MAX_RANK:
         raise VnModelError("RANK", f"{len(shape)} dimensions, at most {MAX_RANK}", f"{where}.shape")
-    if all(type(dim) is int and is_input <= dim < 2**31 for dim in shape):
-        return spec
     for i, dim in enumerate(shape):
         at = f"{where}.shape[{i}]"
         if dim is None and is_input:
@@ -206,10 +219,21 @@ def _value_spec(value: object, where: str, newer: bool, *, is_input: bool) -> Pl
     return spec
 
 
+def _sound_placement(value: object) -> Placement | None:
+    """As `_sound_spec`, of a placement in the tensor's own dtype."""
+    if type(value) is not dict or tuple(value) != _PLACEMENT:
+        return None
+    name, offset, nbytes, crc = value.values()
+    if type(offset) is not int or type(nbytes) is not int or type(crc) is not int:
+        return None
+    if not _plain_name(name) or offset < 0 or nbytes < 0 or not 0 <= crc < 2**32:
+        return None
+    return Placement(name, offset, nbytes, crc)
+
+
 def _placement(value: object, where: str, newer: bool) -> Placement:
-    one = _fields(value, where, ("name", "offset", "nbytes", "crc32"), newer, optional=("quant",))
-    if not _plain_name(one["name"]):
-        _name(one["name"], f"{where}.name")
+    one = _fields(value, where, _PLACEMENT, newer, optional=("quant",))
+    _name(one["name"], f"{where}.name")
     for key in ("offset", "nbytes", "crc32"):
         if type(one[key]) is not int:
             raise VnModelError("SCHEMA_TYPE", f"expected an integer, found {_show(one[key])}", f"{where}.{key}")
