@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,30 @@ def test_a_size_that_the_network_does_not_take(tmp_path: Path) -> None:
     with pytest.raises(amc.AmcError, match="does not run on inputs of the asked sizes") as caught:
         exporter(image_size="dynamic").export(branching(), tmp_path / "a.onnx")
     assert "recorded" in str(caught.value.hint) and not list(tmp_path.iterdir())
+
+
+class Windows(nn.Module):
+    """Takes another way for heights that are no multiple of 4."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu() if x.shape[2] % 4 else x.neg()
+
+
+def test_conditions_on_open_sizes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = amc.capture(Windows(), images())
+    with pytest.raises(amc.AmcError, match=r"% 4|mod"):
+        network(torch.rand(1, 1, 9, 8))
+    for settings in ({}, {"image_size": (12, 8)}):  # the height is literal, and it has been run with it
+        assert [one.key for one in written(network, tmp_path / "a.onnx", **settings).metadata_props] == ["amc.outputs"]
+    assert not caplog.records
+    with pytest.raises(amc.AmcError, match="does not run on inputs of the asked sizes"):
+        exporter(image_size=(9, 8)).export(network, tmp_path / "b.onnx")
+    model = written(network, tmp_path / "c.onnx", image_size="dynamic")
+    (condition,) = json.loads(next(one.value for one in model.metadata_props if one.key == "amc.requires"))
+    assert re.fullmatch(r"mod\(x\.shape\[2\], 4\) == 0 \(.*test_onnx_exporter\.py:\d+\)", condition)
+    (record,) = caplog.records
+    assert condition in record.message and "image_size" in record.message
+    exporter(image_size="dynamic").verify(tmp_path / "c.onnx", network, [images()])
 
 
 def test_norms_are_folded_unless_they_are_to_stay(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ class OnnxExporter(Exporter):
     def export(self, network: ReconstructedNetwork, path: Path) -> None:
         """Write the file. Ops without a form in ONNX go out in their own domain, with a WARNING for each.
 
+        A network that was recorded for some sizes only (`vn.require`) and has these sizes open in the file brings a WARNING for
+        each condition: ONNX has no node that stops a run. The file's metadata has them as `amc.requires`, a JSON list.
+
         Raises:
             UnsupportedOpError: opaque nodes.
             AmcError: 2 GiB or more, or sizes that the network does not run at.
@@ -41,6 +44,11 @@ class OnnxExporter(Exporter):
             temporary.write_bytes(data)
         for one in written.foreign:
             logger.warning("%s has an op that no ONNX engine runs: %s", path, one)
+        for condition in written.conditions:
+            logger.warning(
+                "%s computes what the network does only where %s, which no ONNX engine checks; fixed sizes need no check "
+                "(batch=..., image_size=...)", path, condition,
+            )  # fmt: skip
 
     def verify(self, path: Path, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
         """Compare with ONNX Runtime, to 1e-5 of the largest output. A fixed batch or size of the file cuts the inputs.

@@ -15,7 +15,7 @@ from amc_onnx_export._facts import Sizes, facts, input_shapes
 from amc_onnx_export._graph import ELEMENT_TYPES, Dim, Graph
 from amc_onnx_export._op import Emitter, NotInOnnx, Op, Value
 from amc_onnx_export._table import EMITTERS
-from amc_plugins.document import Node, refs_in, to_plain
+from amc_plugins.document import Node, Ref, refs_in, to_plain
 from amc_plugins.exporting import AmcError, emitter_for
 from amc_plugins.graph import ReconstructedNetwork, describe, tensors_of, typed_params
 
@@ -30,6 +30,7 @@ IR_VERSION = 8
 MAX_BYTES = 2**31 - 2**20
 """protobuf holds less than 2 GiB; a MiB is left for names and nodes."""
 DOMAIN_VERSION = 1
+_SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,13 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Written:
-    """A model, and what of it stock engines cannot run."""
+    """A model, and what to know of it."""
 
     model: ModelProto
     foreign: list[Foreign]
+    """What stock engines cannot run."""
+    conditions: list[str]
+    """What sizes of inputs must be for the file to compute what the network does, where they are open in it."""
 
 
 def output_names(tree: Any, path: str = "") -> list[tuple[str, str]]:
@@ -84,7 +88,7 @@ def build_model(network: ReconstructedNetwork, *, batch: int | None = None, imag
     writer = _Writer(network, facts(network, shapes), tensors)
     for node in writer.document.nodes:
         writer.write(node)
-    return Written(writer.model(shapes), writer.foreign)
+    return Written(writer.model(shapes), writer.foreign, writer.conditions)
 
 
 class _Writer:
@@ -94,7 +98,10 @@ class _Writer:
         self.known = known
         self.graph = Graph()
         self.foreign: list[Foreign] = []
+        self.conditions: list[str] = []
         self.ints: dict[str, Dim] = {}
+        self.words: dict[str, str] = {}
+        """The ints as text, for conditions."""
         self.names = {spec.name: self.graph.unique(spec.name) for spec in self.document.inputs}
         self.outputs = [(self.graph.unique(name), value) for name, value in output_names(self.document.outputs)]
 
@@ -102,13 +109,16 @@ class _Writer:
         """Add a node, by its emitter or as a call of its own op."""
         if node.op == "vn.size":
             self.ints[node.outputs[0]] = self._op(node).size(self._value(node.inputs[0]), int(node.params["dim"]))
+            self.words[node.outputs[0]] = f"{self.names[node.inputs[0]]}.shape[{node.params['dim']}]"
             return
-        if node.op == "vn.require":  # a condition on sizes: ONNX has no such check, the file leaves it out
-            self.ints[node.outputs[0]] = 1
+        if node.op == "vn.require":
+            self._require(node)
             return
         if node.op == "vn.int":
             operands = [self._op(node).dim(one) for one in typed_params(node).operands]
             self.ints[node.outputs[0]] = self.graph.integer(node.name, node.params["fn"], *operands)
+            said = [self.words[one.name] if isinstance(one, Ref) else str(one) for one in typed_params(node).operands]
+            self.words[node.outputs[0]] = f"{node.params['fn']}({', '.join(said)})"
             return
         emitter: Emitter | None = emitter_for(node.op, "onnx") or EMITTERS.get(node.op)
         mark = self.graph.mark()
@@ -123,6 +133,18 @@ class _Writer:
                 self.graph.back(mark)
         self.foreign.append(Foreign(node.op, node.name, node.source, why))
         self._name_results(node, self._own_domain(node))
+
+    def _require(self, node: Node) -> None:
+        """A condition on sizes. ONNX has no check that stops a run: what depends on open sizes is written down in the file.
+
+        Of literal sizes nothing is left to say: `facts` has run the network with them, so the condition holds.
+        """
+        self.ints[node.outputs[0]] = 1
+        params = typed_params(node)
+        if all(isinstance(self._op(node).dim(one), int) for one in params.operands):
+            return
+        left, right = (self.words[one.name] if isinstance(one, Ref) else str(one) for one in params.operands)
+        self.conditions.append(f"{left} {_SIGNS[params.fn]} {right} ({params.where})")
 
     def _name_results(self, node: Node, made: Sequence[str]) -> None:
         if len(made) > len(node.outputs):  # the network uses the first of them only
@@ -170,7 +192,8 @@ class _Writer:
         imports = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, DOMAIN_VERSION) for domain in domains)]
         model = helper.make_model(graph, producer_name="amc-onnx-export", opset_imports=imports, ir_version=IR_VERSION)
         structure = json.dumps(to_plain(self.document.outputs), ensure_ascii=False)
-        helper.set_model_props(model, {"amc.outputs": structure})
+        requires = {"amc.requires": json.dumps(self.conditions, ensure_ascii=False)} if self.conditions else {}
+        helper.set_model_props(model, {"amc.outputs": structure, **requires})
         return model
 
     def _rename_outputs(self) -> None:
