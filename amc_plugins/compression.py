@@ -25,7 +25,7 @@ import torch
 from amc_plugins.core.budgets import Budget, Spent, cost_of
 from amc_plugins.core.calibration import Calibration
 from amc_plugins.core.errors import BudgetError, SettingsError, nearest
-from amc_plugins.core.installing import absorb_biases, install, linear_at, settle
+from amc_plugins.core.installing import absorb_biases, install, linear_at, settle, settled, shift_norm
 from amc_plugins.core.macs import ShrinkCost
 from amc_plugins.core.moments import MEMORY, LayerMoments, Moments, collect_moments, linear_map, moments_bytes
 from amc_plugins.core.norms import following_norm, norm_gain, norm_module, reestimated_norms
@@ -81,6 +81,8 @@ __all__ = [
     "renewed",
     "response_targets",
     "settle",
+    "settled",
+    "shift_norm",
     "solve_gram",
     "weighed",
 ]

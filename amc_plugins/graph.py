@@ -11,6 +11,7 @@ from amc_plugins.core.folding import fold_norms
 from amc_plugins.core.macs import Profile, Row, ShrinkCost, profile
 from amc_plugins.core.network import TORCH_DTYPES, ReconstructedNetwork, Step, handler_for, walk
 from amc_plugins.core.shapes import shapes
+from amc_plugins.core.shrink import shrink
 from amc_plugins.core.structure import tensors_in
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "replace_all",
     "set_layer",
     "shapes",
+    "shrink",
     "tensors_in",
     "tensors_of",
     "typed_params",

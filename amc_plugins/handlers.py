@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from amc_plugins.core.document import Ref
 from amc_plugins.core.errors import AmcError, UnsupportedOpError
-from amc_plugins.core.handler_tools import assign_tensors, broadcast_shape, plain, with_flags_of
+from amc_plugins.core.handler_tools import assign_tensors, broadcast_shape, plain, resized, with_flags_of
 from amc_plugins.core.specs import LayerHandlerSpec
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "assign_tensors",
     "broadcast_shape",
     "plain",
+    "resized",
     "with_flags_of",
 ]
 

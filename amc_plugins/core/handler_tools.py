@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from amc_plugins.core.errors import AmcError
 
-__all__ = ["assign_tensors", "broadcast_shape", "plain", "with_flags_of"]
+__all__ = ["assign_tensors", "broadcast_shape", "plain", "resized", "with_flags_of"]
 
 
 def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -42,6 +42,34 @@ def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             setattr(owner, leaf, nn.Parameter(given.detach().clone(), requires_grad=trainable))
         else:
             setattr(owner, leaf, given.detach().clone())
+
+
+def resized(module: nn.Module, tensors: Mapping[str, Tensor], **attributes: Any) -> nn.Module:
+    """A layer like `module` with copies of these tensors and other attributes: `keep` many thousand times in a search.
+
+    What the class's constructor would give, without running it; hooks are not taken over. For layers without children whose
+    attributes say all about them. A parameter that is not given becomes None.
+
+    Raises:
+        AmcError: the layer has children, or no slot of a tensor's name.
+    """
+    if module._modules:
+        raise AmcError(f"{type(module).__name__} has children; only single layers can be resized")
+    if unknown := set(tensors) - set(module._parameters) - set(module._buffers):
+        raise AmcError(f"{type(module).__name__} has no tensors {sorted(unknown)}")
+    made = type(module).__new__(type(module))
+    nn.Module.__init__(made)
+    own = {key: value for key, value in module.__dict__.items() if key not in made.__dict__}
+    made.__dict__.update(own, training=module.training, **attributes)
+    made._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+    for name, parameter in module._parameters.items():
+        given = tensors.get(name)
+        trainable = given is not None and given.is_floating_point() and (parameter is None or parameter.requires_grad)
+        made._parameters[name] = None if given is None else nn.Parameter(given.detach().clone(), requires_grad=trainable)
+    for name, buffer in module._buffers.items():
+        kept = tensors.get(name, buffer)
+        made._buffers[name] = None if kept is None else kept.detach().clone()
+    return made
 
 
 def with_flags_of(module: nn.Module, original: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,18 @@ from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import run_shapes
 from amc_plugins.handlers import Kept, Shape
 
+_EMPTY = frozenset(nn.Module().__dict__)
+"""What every module has: its tensors, children, hooks and mode."""
+
 __all__ = ["keep_layer", "kept_of", "kept_values", "shrink"]
 
 
-def shrink(channels: ChannelMap, removed: Tensor, *, verify: bool = True) -> ReconstructedNetwork:
+def shrink(
+    channels: ChannelMap, removed: Tensor, *, verify: bool = True, instead: Mapping[str, nn.Module] | None = None
+) -> ReconstructedNetwork:
     """A new network without the channels `removed` (ids of `channels`).
+
+    `instead` has layers that are the new network's as they are, in place of what their handlers would keep.
 
     `verify` derives the shapes of the result and compares them with what was expected. A search's inner step may leave it
     out: a wrong size still fails when the network runs, only later and with torch's words.
@@ -32,21 +40,30 @@ def shrink(channels: ChannelMap, removed: Tensor, *, verify: bool = True) -> Rec
     """
     kept = kept_values(channels, removed)
     network = channels.network
+    instead = instead or {}
     layers: dict[str, nn.Module] = {}
+    remade = set(instead)
     memo: dict[int, object] = {}  # one for all, so that layers that share a tensor share its copy
     static, changing = _counts(channels, kept)
-    for layer in network.layer_names:
+    by_layer: dict[str, list[Node]] = {}
+    for node in network.graph.nodes:
+        by_layer.setdefault(node.layer, []).append(node)
+    for layer, nodes in by_layer.items():
         module = network.layer(layer)
-        nodes = network.nodes_of(layer)
+        if layer in instead:
+            layers[layer] = instead[layer].train(module.training)
+            continue
         literal = _with_literals(module, nodes[0], static if any(_affected(node, kept, changing) for node in nodes) else {})
         changed = [keep_layer(literal, node, kept) for node in nodes if _touched(node, kept)]
         smaller = changed[0] if changed else literal
-        layers[layer] = copy.deepcopy(module, memo) if smaller is module else smaller
-    graph = network.graph.model_copy(deep=True)
+        layers[layer] = _copied(module, memo) if smaller is module else smaller
+        if smaller is not module:
+            remade.add(layer)
+    graph = network.graph.copied()
     # what the original asked about counts of channels that are others now is answered: it went the recorded way
     graph.nodes = [node for node in graph.nodes if node.op != REQUIRE or not changing.intersection(node.symbols)]
     for node in graph.nodes:
-        if node.op not in (*INTS, OPAQUE) and _affected(node, kept, changing):
+        if node.layer in remade and node.op not in (*INTS, OPAQUE):
             node.params = plain_params(handler_for(node.op), layers[node.layer])
     _drop_unused_ints(graph)
     shrunk = ReconstructedNetwork(graph, layers)
@@ -78,14 +95,14 @@ def _counts(channels: ChannelMap, kept: dict[str, Kept]) -> tuple[dict[str, int]
 
 
 def _affected(node: Node, kept: dict[str, Kept], changing: set[str]) -> bool:
-    return _touched(node, kept) or bool(changing.intersection(node.symbols))
+    return _touched(node, kept) or bool(changing and changing.intersection(node.symbols))
 
 
 def _with_literals(module: nn.Module, node: Node, counts: dict[str, int]) -> nn.Module:
     """The layer with the numbers in place of computed counts of channels, which `keep` can then make smaller where they
     are sizes, and which stay what they were where the network computes with them.
     """
-    if node.op in INTS or not counts.keys() & set(node.symbols):
+    if not counts or node.op in INTS or not counts.keys() & set(node.symbols):
         return module
     handler = handler_for(node.op)
     params = {name: _substituted(value, counts) for name, value in plain_params(handler, module).items()}
@@ -101,6 +118,8 @@ def _substituted(value: object, counts: dict[str, int]) -> object:
 
 
 def _drop_unused_ints(graph: Document) -> None:
+    if not any(node.op in (SIZE, INT) for node in graph.nodes):
+        return
     needed = set(tree_leaves(graph.outputs))
     nodes: list[Node] = []
     for node in reversed(graph.nodes):
@@ -121,7 +140,14 @@ def kept_values(channels: ChannelMap, removed: Tensor) -> dict[str, Kept]:
             raise GraphError(f"channels of `{group.name}` cannot be removed: {'; '.join(group.pinned)}")
         if len(gone) == len(group.ids):
             raise GraphError(f"all {len(gone)} channels of `{group.name}` would be removed; at least one must stay")
-    return {value: kept_of(value, ids, channels.shapes[value], stays) for value, ids in channels.values.items()}
+    found: dict[str, Kept] = {}
+    known: dict[tuple[object, ...], Kept] = {}  # what an activation or a batch norm passes on has the very ids of its input
+    for value, ids in channels.values.items():
+        key = (ids.data_ptr(), ids.shape, ids.stride(), channels.shapes[value])
+        if key not in known:
+            known[key] = kept_of(value, ids, channels.shapes[value], stays)
+        found[value] = known[key]
+    return found
 
 
 def kept_of(value: str, ids: Tensor, shape: Shape, stays: Tensor) -> Kept:
@@ -153,6 +179,22 @@ def kept_of(value: str, ids: Tensor, shape: Shape, stays: Tensor) -> Kept:
 
 def _touched(node: Node, kept: dict[str, Kept]) -> bool:
     return any(name in kept and kept[name].indices for name in (*node.inputs, *node.outputs))
+
+
+def _copied(module: nn.Module, memo: dict[int, object]) -> nn.Module:
+    """A deep copy; quickly for what holds no tensor and nothing that can change, such as an activation."""
+    own = {key: value for key, value in module.__dict__.items() if key not in _EMPTY}
+    if any(module.__dict__[key] for key in _EMPTY if key != "training") or not all(_fixed(one) for one in own.values()):
+        return copy.deepcopy(module, memo)
+    made = type(module).__new__(type(module))
+    nn.Module.__init__(made)
+    made.__dict__.update(own, training=module.training)
+    memo[id(module)] = made
+    return made
+
+
+def _fixed(value: object) -> bool:
+    return all(map(_fixed, value)) if isinstance(value, tuple) else value is None or isinstance(value, bool | int | float | str)
 
 
 def keep_layer(module: nn.Module, node: Node, kept: dict[str, Kept]) -> nn.Module:

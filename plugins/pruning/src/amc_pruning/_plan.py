@@ -23,10 +23,13 @@ from amc_plugins.compression import (
     absorb_biases,
     following_norm,
     install,
+    linear_at,
     settle,
+    settled,
+    shift_norm,
     weighed,
 )
-from amc_plugins.graph import insert_before
+from amc_plugins.graph import insert_before, shrink
 from amc_plugins.plugin import SettingsError
 from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
@@ -81,6 +84,8 @@ class PruningPlan(Plan):
     """Per consumer: the variables that it reads."""
     _norms: dict[str, str | None] = field(default_factory=dict)
     """Per consumer: the batch norm that follows it."""
+    _grouped: frozenset[str] = frozenset()
+    """Consumers of several groups: how many are left is known when they have been cut."""
     _base: ChannelMap | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +95,7 @@ class PruningPlan(Plan):
             **{layer: names for layer, (names, _) in self.joint.items()},
         }
         self._norms = {layer: following_norm(self.network, layer) for layer in self.readers}
+        self._grouped = frozenset(layer for layer in self.readers if linear_at(self.network, layer).groups > 1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_solved": {}, "_base": None}
@@ -155,22 +161,31 @@ class PruningPlan(Plan):
         return found
 
     def assemble(self, candidate: Mapping[str, int]) -> ReconstructedNetwork:
-        return self._built(candidate, settled=True)
+        return self._built(candidate, absorbed=True)
 
-    def _built(self, candidate: Mapping[str, int], *, settled: bool) -> ReconstructedNetwork:
-        """The candidate's network; with every constant in a bias of its layer unless `settled`."""
+    def _built(self, candidate: Mapping[str, int], *, absorbed: bool) -> ReconstructedNetwork:
+        """The candidate's network; with every constant in a bias of its layer unless `absorbed`."""
         removed = self.removed_channels(candidate)
         base = self.base(candidate)
-        smaller = base.shrink(removed, verify=False) if len(removed) else base.network.clone()
+        fitted = self._kept_rows(candidate, removed)
         sampled = self._sampled_positions(candidate)
         with torch.no_grad():
-            for layer, fitted in self.fits(candidate).items():
-                rows = (~torch.isin(self.channels.outputs[layer], removed)).nonzero().flatten()
-                weight, constant = fitted.weight, fitted.bias
-                if len(rows) < len(constant):
-                    weight, constant = weight[rows], constant[rows]
-                if settled:
-                    settle(smaller, layer, weight, constant, self._norms[layer])
+            # most layers are made at once from their fitted weights, not cut out of the original first
+            direct = {
+                layer: settled(base.network, layer, weight, constant, self._norms[layer])
+                for layer, (weight, constant) in fitted.items()
+                if absorbed and len(removed) and layer not in sampled and layer not in self._grouped
+            }
+            made = {layer: module for layer, (module, _) in direct.items()}
+            smaller = shrink(base, removed, verify=False, instead=made) if len(removed) else base.network.clone()
+            for layer, (weight, constant) in fitted.items():
+                norm = self._norms[layer]
+                if layer in direct:
+                    rest = direct[layer][1]
+                    if norm is not None and rest is not None:
+                        shift_norm(smaller, norm, rest)
+                elif absorbed:
+                    settle(smaller, layer, weight, constant, norm)
                 else:
                     install(smaller, layer, weight, constant)
                 if layer in sampled:
@@ -179,6 +194,18 @@ class PruningPlan(Plan):
                     node = smaller.nodes_of(layer)[0].name
                     insert_before(smaller, node, 0, "vn.pruning_sampler", sampler, f"{layer}.sampler")
         return smaller
+
+    def _kept_rows(self, candidate: Mapping[str, int], removed: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Weights and constants of the consumers that lose inputs, for the outputs that they still make."""
+        size = 1 + max(int(ids.max()) for ids in (*self.channels.outputs.values(), removed) if len(ids))
+        gone = torch.zeros(size, dtype=torch.bool)
+        gone[removed] = True
+        found = {}
+        for layer, fitted in self.fits(candidate).items():
+            rows = (~gone[self.channels.outputs[layer]]).nonzero().flatten()
+            whole = len(rows) == len(fitted.bias)
+            found[layer] = (fitted.weight, fitted.bias) if whole else (fitted.weight[rows], fitted.bias[rows])
+        return found
 
     def _sampled_positions(self, candidate: Mapping[str, int]) -> dict[str, Tensor]:
         """Per layer that gets a sampler: the positions of its input that it reads."""
@@ -190,14 +217,14 @@ class PruningPlan(Plan):
         return found
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
-        pruned, removed = self._built(candidate, settled=False), self.removed_channels(candidate)
+        pruned, removed = self._built(candidate, absorbed=False), self.removed_channels(candidate)
         changed = [
             layer for layer in self.readers if any(candidate[name] != self._by_name[name].full for name in self.readers[layer])
         ]
         if refit and changed:
             stages = step_counts(self, candidate)
             if stages:
-                pruned, removed = self._built(stages[0], settled=False), self.removed_channels(stages[0])
+                pruned, removed = self._built(stages[0], absorbed=False), self.removed_channels(stages[0])
             for counts in [*stages[1:], candidate][: len(stages)]:
                 pruned, _ = self._refitted(candidate, pruned, removed, changed, norm_update=False)
                 pruned, removed = go_on(self, pruned, removed, counts)

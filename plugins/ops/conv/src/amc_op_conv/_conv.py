@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from amc_op_conv._channels import Amounts, ConvHandler, ConvParams, kept_weight, taken
 from amc_op_conv._patches import ConvMap, output_size
-from amc_plugins.handlers import Call, Declined, Kept, LinearMap, Shape, assign_tensors, with_flags_of
+from amc_plugins.handlers import Call, Declined, Kept, LinearMap, Shape, assign_tensors, resized, with_flags_of
 
 __all__ = ["Conv1dHandler", "Conv2dHandler", "Conv3dHandler"]
 
@@ -102,12 +102,11 @@ class Conv2dHandler(ConvHandler):
         tensors = {"weight": weight}
         if one.bias is not None:
             tensors["bias"] = one.bias.detach()[outgoing.to(weight.device)]
-        update = {"in_channels": len(incoming), "out_channels": len(outgoing), "groups": groups}
-        return self.build(self.params(module).model_copy(update=update), tensors)
+        return resized(module, tensors, in_channels=len(incoming), out_channels=len(outgoing), groups=groups)
 
     def linear(self, module: nn.Module) -> LinearMap:
         tensors = self.tensors(module)
-        return ConvMap(self.params(module), tensors["weight"], tensors.get("bias"), self.build)
+        return ConvMap(module, self.params(module), tensors["weight"], tensors.get("bias"))
 
 
 class Conv1dHandler(Conv2dHandler):

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amc_plugins.handlers import LinearMap, Shape
+from amc_plugins.handlers import LinearMap, Shape, resized
 from amc_plugins.plugin import GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["ConvMap", "output_size", "paddings"]
 
@@ -47,9 +47,7 @@ class ConvMap(LinearMap):
 
     input_axis = 1
 
-    def __init__(
-        self, params: Any, weight: Tensor, bias: Tensor | None, build: Callable[[Any, Mapping[str, Tensor]], nn.Module]
-    ) -> None:
+    def __init__(self, module: nn.Module, params: Any, weight: Tensor, bias: Tensor | None) -> None:
         self.in_channels = params.in_channels
         self.out_channels = params.out_channels
         self.groups = params.groups
@@ -57,7 +55,7 @@ class ConvMap(LinearMap):
         self.weight = weight.flatten(1)
         self.bias = bias
         self._params = params
-        self._build = build
+        self._module = module
 
     def positions(self, output: Shape, per_sample: int | None, generator: torch.Generator) -> Tensor:
         """Distinct within a sample, ascending, on the generator's device; all when the map has no more than `per_sample`."""
@@ -93,11 +91,11 @@ class ConvMap(LinearMap):
                 f"weights of shape {(rows, columns)} were given for {self.groups} groups and kernels of {self.taps} taps, "
                 "expected were rows in whole groups and columns in whole kernels"
             )
-        update = {"in_channels": columns // self.taps * self.groups, "out_channels": rows, "bias": bias is not None}
         tensors = {"weight": weight.reshape(rows, columns // self.taps, *self._params.kernel_size)}
         if bias is not None:
             tensors["bias"] = bias
-        return self._build(self._params.model_copy(update=update), tensors)
+        made = resized(self._module, tensors, in_channels=columns // self.taps * self.groups, out_channels=rows)
+        return made.requires_grad_(True)
 
 
 def _unravel(positions: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, PositiveInt, ValidationError
 from torch import Tensor, nn
 
-from amc_plugins.handlers import Call, ChannelIds, Declined, ElementwiseHandler, Kept, assign_tensors, with_flags_of
+from amc_plugins.handlers import Call, ChannelIds, Declined, ElementwiseHandler, Kept, assign_tensors, resized, with_flags_of
 from amc_plugins.handlers import Params as BaseParams
 
 __all__ = ["BatchNorm1dHandler", "BatchNorm2dHandler", "BatchNorm3dHandler"]
@@ -100,7 +100,7 @@ class BatchNorm2dHandler(ElementwiseHandler):
         tensors = {
             name: one[kept.to(one.device)] if name in _PER_CHANNEL else one for name, one in self.tensors(module).items()
         }
-        return self.build(self.params(module).model_copy(update={"num_features": len(kept)}), tensors)
+        return resized(module, tensors, num_features=len(kept))
 
 
 class BatchNorm1dHandler(BatchNorm2dHandler):
