@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from scripts.check_imports import ROOT
 from tests.matrix.places import BUILT_IN, environment_with
 
 WORK = ROOT / ".make" / "matrix"
+NEEDS = WORK / "needs.json"
 TABLE = Path(__file__).parent / "results.md"
 EVERYTHING, CORE = "everything", "the core alone"
 
@@ -32,17 +34,22 @@ def main() -> int:
     """Run what is not done yet, in the order of `CELLS`; 1 if any cell has a failure."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--only", action="append", choices=CELLS, metavar="CELL", help="run this cell, again if it is done")
-    parser.add_argument("--longest", type=float, default=1.0, metavar="SECONDS", help="leave out longer tests; inf for none")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="every N-th cell from the I-th on, for several processes")
+    parser.add_argument("--seconds", type=float, default=90.0, help="of tests in a cell, the shortest ones; inf for all")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so many; the next run goes on")
     parser.add_argument("--fresh", action="store_true", help="forget earlier cells")
     parser.add_argument("--table", action="store_true", help="write the table from what is there, and run nothing")
     given = parser.parse_args()
     if given.fresh:
         shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
-    for cell in () if given.table else given.only or CELLS:
-        if given.only or not _result(cell).is_file():
-            _run(cell, given.longest)
-    results = {cell: json.loads(_result(cell).read_text(encoding="utf-8")) for cell in CELLS if _result(cell).is_file()}
+    part, parts = map(int, given.part.split("/"))
+    end = time.monotonic() + 60 * given.minutes
+    cells = given.only or [EVERYTHING] * (parts == 1) + list(CELLS)[part::parts]
+    for cell in () if given.table else cells:
+        if time.monotonic() < end and (given.only or _wanted(cell)):
+            _run(cell, given.seconds, end - time.monotonic())
+    results = {cell: found for cell in CELLS if (found := _result(cell)) is not None}
     TABLE.write_text(_table(results), encoding="utf-8")
     failed = {cell: one["failed"] for cell, one in results.items() if one["failed"]}
     for cell, tests in failed.items():
@@ -57,55 +64,72 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _result(cell: str) -> Path:
+def _file(cell: str) -> Path:
     return WORK / f"{cell.replace(' ', '-')}.json"
 
 
-def _run(cell: str, longest: float) -> None:
-    folder = WORK / "environment"
+def _result(cell: str) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(_file(cell).read_text(encoding="utf-8")) if _file(cell).is_file() else None
+    return found
+
+
+def _wanted(cell: str) -> bool:
+    """Not done yet, or with failures; there may always be tests that were not run with everything yet."""
+    found = _result(cell)
+    return cell == EVERYTHING or found is None or bool(found["failed"])
+
+
+def _run(cell: str, seconds: float, left: float) -> None:
+    folder = WORK / cell.replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
-    python = environment_with(folder, CELLS[cell])
+    python = environment_with(folder / "environment", CELLS[cell])
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AMC_", "MATRIX_"))}
     environment = {**inherited, "OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
-    if cell == EVERYTHING:
-        found = _everything(python, environment)
-    else:
-        found = _cell(python, environment, cell, longest)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    found |= {"seconds": round(time.perf_counter() - started), "commit": commit.stdout.strip()}
-    _result(cell).write_text(json.dumps(found, indent=1), encoding="utf-8")
-    _say(f"{cell}: {_words(found)}")
+    found = _everything(python, environment, left) if cell == EVERYTHING else _cell(python, environment, cell, seconds)
+    if found is not None:
+        asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        took = round(time.perf_counter() - started)
+        found |= {"seconds": took, "commit": asked.stdout.strip()}
+        _file(cell).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        _say(f"{cell}: {_words(found)}")
+    shutil.rmtree(folder / "environment")
 
 
-def _everything(python: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """All tests with everything installed; leaves the needs of each for the other cells."""
+def _everything(python: Path, environment: dict[str, str], left: float) -> dict[str, Any] | None:
+    """All tests with everything installed, but for those that passed here before; leaves the needs of each for the cells.
+
+    None if the time was over before the last one.
+    """
     (site,) = python.parents[1].glob("lib/python*/site-packages")
     start = "import os; os.environ.get('MATRIX_RECORD') and __import__('tests.matrix.recorder')\n"
     (site / "matrix_recorder.pth").write_text(start)
-    record, needs = WORK / "record.tsv", WORK / "needs.json"
-    record.unlink(missing_ok=True)
-    _pytest(python, {**environment, "MATRIX_RECORD": str(record), "MATRIX_NEEDS": str(needs)})
-    found = json.loads(needs.read_text(encoding="utf-8"))
-    return {"passed": found["passed"], "skipped": {}, "failed": found["failed"]}
+    given = {"MATRIX_RECORD": str(WORK / "record.tsv"), "MATRIX_NEEDS": str(NEEDS), "MATRIX_SECONDS": str(left)}
+    _pytest(python, {**environment, **given}, EVERYTHING)
+    tests = json.loads(NEEDS.read_text(encoding="utf-8"))
+    if unknown := int(NEEDS.with_suffix(".left").read_text(encoding="utf-8")):
+        _say(f"{EVERYTHING}: {len(tests)} tests have run, {unknown} have not")
+        return None
+    failed = {name: one["failed"] for name, one in tests.items() if one["failed"]}
+    return {"passed": len(tests) - len(failed), "skipped": {}, "failed": failed}
 
 
-def _cell(python: Path, environment: dict[str, str], cell: str, longest: float) -> dict[str, Any]:
-    needs = WORK / "needs.json"
-    if not needs.is_file():
+def _cell(python: Path, environment: dict[str, str], cell: str, seconds: float) -> dict[str, Any]:
+    if _result(EVERYTHING) is None:
         raise SystemExit(f"the cell `{EVERYTHING}` comes first: it finds out what each test needs")
+    folder = WORK / cell.replace(" ", "-")
     absent = [one for one in BUILT_IN if one not in CELLS[cell]]
-    tests = json.loads(needs.read_text(encoding="utf-8"))["tests"]
-    (WORK / "cell.json").write_text(json.dumps({"tests": tests, "absent": absent, "longest": longest}), encoding="utf-8")
-    result = WORK / "result.json"
-    result.unlink(missing_ok=True)
-    _pytest(python, {**environment, "MATRIX_CELL": str(WORK / "cell.json"), "MATRIX_RESULT": str(result)})
-    return {**json.loads(result.read_text(encoding="utf-8")), "longest": longest}
+    tests = json.loads(NEEDS.read_text(encoding="utf-8"))
+    (folder / "cell.json").write_text(json.dumps({"tests": tests, "absent": absent, "seconds": seconds}), encoding="utf-8")
+    given = {"MATRIX_CELL": str(folder / "cell.json"), "MATRIX_RESULT": str(folder / "result.json")}
+    _pytest(python, {**environment, **given}, cell)
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return found
 
 
-def _pytest(python: Path, environment: dict[str, str]) -> None:
+def _pytest(python: Path, environment: dict[str, str], cell: str) -> None:
     command = [str(python), "-m", "pytest", "-q", "-rs", "-p", "tests.matrix.select", "-p", "no:cacheprovider"]
-    with open(WORK / "log.txt", "a", encoding="utf-8") as log:
+    with open(WORK / cell.replace(" ", "-") / "log.txt", "w", encoding="utf-8") as log:
         subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
 
 
@@ -118,11 +142,11 @@ _INTRODUCTION = """# The matrix
 `make matrix`: every built-in plugin alone beside the core, and every one absent alone. In a cell the distribution is truly
 absent: an environment without its packages and entry points, for subprocesses too. A test is skipped only where it needs
 something that is absent: what it imports, and what it used in the run with everything (`recorder.py`). Left out are tests that
-ask for no plugin at all, which no absence can touch, and those that take more than the `longest` seconds, so that the matrix
-ends within the hour; `--longest inf` runs them. One real `pip uninstall` is in `tests/test_third_party.py`.
+ask for no plugin at all, which no absence can touch; and the longest ones, so that the others take 90 seconds together and the
+matrix ends within the hour (`--seconds inf` runs them). One real `pip uninstall` is in `tests/test_third_party.py`.
 
-| cell | passed | failed | skipped: needs what is absent | asks for no plugin | too long | longest (s) | s | commit |
-|---|--:|--:|--:|--:|--:|--:|--:|---|
+| cell | passed | failed | skipped: needs what is absent | asks for no plugin | too long | s | commit |
+|---|--:|--:|--:|--:|--:|--:|---|
 """
 
 
@@ -130,10 +154,8 @@ def _table(results: dict[str, dict[str, Any]]) -> str:
     lines = []
     for cell, one in results.items():
         counts = [one.get("passed", 0), len(one["failed"]), sum(one["skipped"].values())]
-        counts += [one.get("indifferent", 0), one.get("too long", 0)]
-        longest = f"{one['longest']:g}" if "longest" in one else ""
-        cells = [cell, *(f"{count:,}" for count in counts), longest, f"{one['seconds']:,}", one["commit"]]
-        lines.append(f"| {' | '.join(cells)} |\n")
+        counts += [one.get("indifferent", 0), one.get("too long", 0), one["seconds"]]
+        lines.append(f"| {' | '.join([cell, *(f'{count:,}' for count in counts), one['commit']])} |\n")
     failures = [f"- {cell}: `{name}`: {text}\n" for cell, one in results.items() for name, text in one["failed"].items()]
     return _INTRODUCTION + "".join(lines) + ("\nFailures:\n\n" + "".join(failures) if failures else "")
 

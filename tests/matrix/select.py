@@ -1,7 +1,8 @@
 """The pytest plugin of the matrix: it writes down each test's needs, or leaves out of a cell what the cell cannot have.
 
-With `MATRIX_RECORD` (a file of `recorder`) it collects what each test needs into `MATRIX_NEEDS`. With `MATRIX_CELL` (a JSON
-document: `needs`, `absent`, `longest`) it skips the tests that need something absent, each with its reason.
+With `MATRIX_RECORD` (a file of `recorder`) it collects what each test needs into `MATRIX_NEEDS`; tests that are known there
+and have passed are not run again. With `MATRIX_CELL` (a JSON document: `tests`, `absent`, `seconds`) it skips the tests that
+need something absent, each with its reason, and of the others leaves out the longest, so that they take `seconds` together.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import ast
 import importlib
 import json
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ _PACKAGES = {package_of(one): one for one in BUILT_IN}
 def imported_by(path: Path) -> set[str]:
     """The built-in distributions that a test module imports, at any depth; those of its `conftest.py` count too."""
     found: set[str] = set()
-    for source in (path, path.parent / "conftest.py"):
+    for source in (path, path.parent / "conftest.py") if path.name != "conftest.py" else (path,):
         if not source.is_file():
             continue
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
@@ -49,19 +52,23 @@ def _said(item: pytest.Item) -> set[str]:
 
 
 class Recording:
-    """One run with everything installed: who used what, and how long each test took."""
+    """Runs with everything installed: who used what, and how long each test took; a later run goes on where one was stopped."""
 
-    def __init__(self, record: Path, needs: Path) -> None:
+    def __init__(self, record: Path, needs: Path, seconds: float) -> None:
         self._record = record
         self._needs = needs
+        self._seconds = seconds
+        self._started = time.monotonic()
+        self._known: dict[str, dict[str, Any]] = json.loads(needs.read_text(encoding="utf-8")) if needs.is_file() else {}
         self._tests: dict[str, dict[str, Any]] = {}
-        self._passed = 0
-        self._failed: dict[str, str] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
         with _owner(item.nodeid):
-            return (yield)
+            result = yield
+        if time.monotonic() - self._started > self._seconds:
+            item.session.shouldstop = "the time is over; the next run goes on here"
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
@@ -72,7 +79,12 @@ class Recording:
             return (yield)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        collected = {item.nodeid for item in items}
+        self._known = {name: one for name, one in self._known.items() if name in collected and not one["failed"]}
+        done = [item for item in items if item.nodeid in self._known]
+        items[:] = [item for item in items if item.nodeid not in self._known]
+        config.hook.pytest_deselected(items=done)
         for item in items:
             known = getattr(item, "_fixtureinfo", None)
             shared = [one for many in (known.name2fixturedefs.values() if known else ()) for one in many]
@@ -80,27 +92,40 @@ class Recording:
                 "owners": [item.nodeid, *(_fixture(one) for one in shared if one.scope != "function")],
                 "needs": sorted(imported_by(item.path) | _said(item)),
                 "seconds": 0.0,
+                "failed": None,
+                "done": False,
             }
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.nodeid in self._tests:
-            self._tests[report.nodeid]["seconds"] += report.duration
+        test = self._tests[report.nodeid]
+        test["seconds"] += report.duration
         if report.failed:
-            self._failed[report.nodeid] = _last_line(report)
-        self._passed += report.when == "call" and report.passed
+            test["failed"] = _last_line(report)
+        test["done"] = report.when == "teardown"
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._tests[report.nodeid] = {"owners": [], "needs": [], "seconds": 0.0, "failed": _last_line(report), "done": True}
 
     def pytest_sessionfinish(self) -> None:
         used: dict[str, set[str]] = defaultdict(set)
         for line in self._record.read_text(encoding="utf-8").splitlines() if self._record.exists() else ():
             who, _, what = line.partition("\t")
             used[who].add(what)
-        tests = {}
+        tests = dict(self._known)
         for name, one in self._tests.items():
-            noted = {what for owner in one["owners"] for what in used[owner]}
-            needs = sorted({*one["needs"], *noted} & set(BUILT_IN))
-            tests[name] = {"needs": needs, "asks": bool(noted), "seconds": round(one["seconds"], 3)}
-        found = {"tests": tests, "passed": self._passed, "failed": self._failed}
-        self._needs.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            if one["done"]:
+                noted = {what for owner in one["owners"] for what in used[owner]}
+                needs = sorted({*one["needs"], *noted} & set(BUILT_IN))
+                tests[name] = {
+                    "needs": needs,
+                    "asks": bool(noted),
+                    "seconds": round(one["seconds"], 3),
+                    "failed": one["failed"],
+                }
+        self._needs.write_text(json.dumps(tests, indent=1), encoding="utf-8")
+        left = len(self._tests) - sum(one["done"] for one in self._tests.values())
+        self._needs.with_suffix(".left").write_text(str(left), encoding="utf-8")
 
 
 def _watch_imports() -> None:
@@ -141,44 +166,51 @@ class Cell:
     def __init__(self, cell: dict[str, Any], result: Path) -> None:
         self._tests: dict[str, dict[str, Any]] = cell["tests"]
         self._absent = set(cell["absent"])
-        self._longest = float(cell["longest"])
+        self._seconds = float(cell["seconds"])
         self._result = result
         self._counts = Counter[str]()
         self._skipped = Counter[str]()
         self._failed: dict[str, str] = {}
 
     def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
-        """A module that imports what is absent cannot be collected: its tests are skipped by what was recorded."""
-        if not (collection_path.name.startswith("test_") and collection_path.suffix == ".py"):
+        """What imports something absent, a module or a folder's `conftest.py`, cannot be collected: its tests are skipped."""
+        where = collection_path.relative_to(config.rootpath).as_posix()
+        if collection_path.is_dir():
+            source, inside = collection_path / "conftest.py", f"{where}/"
+        else:
+            source, inside = collection_path, f"{where}::"
+        if not (source.is_file() and (source.name == "conftest.py" or source.match("test_*.py"))):
             return None
-        missing = sorted(imported_by(collection_path) & self._absent)
+        missing = sorted(imported_by(source) & self._absent)
         if not missing:
             return None
-        where = collection_path.relative_to(config.rootpath).as_posix()
-        count = sum(name.startswith(f"{where}::") for name in self._tests)
+        count = sum(name.startswith(inside) for name in self._tests)
         self._skip(missing, count)
         return True
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        left_out: dict[str, list[pytest.Item]] = {"indifferent": [], "too long": []}
-        chosen = []
+        could: list[tuple[float, pytest.Item]] = []
+        left_out = []
         for item in items:
             known = self._tests.get(item.nodeid, {"needs": [], "asks": True, "seconds": 0.0})
             missing = sorted(({*known["needs"]} | _said(item)) & self._absent)
             if missing:
                 self._skip(missing)
                 item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
-            elif not known["asks"]:
-                left_out["indifferent"].append(item)
-                continue
-            elif known["seconds"] > self._longest:
-                left_out["too long"].append(item)
-                continue
-            chosen.append(item)
-        for why, some in left_out.items():
-            self._counts[why] += len(some)
-            config.hook.pytest_deselected(items=some)
-        items[:] = chosen
+            elif known["asks"]:
+                could.append((known["seconds"], item))
+            else:
+                self._counts["indifferent"] += 1
+                left_out.append(item)
+        could.sort(key=lambda one: one[0])
+        for count, together in enumerate(accumulate(seconds for seconds, _ in could)):
+            if together > self._seconds:
+                self._counts["too long"] = len(could) - count
+                left_out += [item for _, item in could[count:]]
+                break
+        config.hook.pytest_deselected(items=left_out)
+        dropped = set(left_out)
+        items[:] = [item for item in items if item not in dropped]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -209,6 +241,7 @@ def pytest_configure(config: pytest.Config) -> None:
         cell = json.loads(Path(os.environ["MATRIX_CELL"]).read_text(encoding="utf-8"))
         config.pluginmanager.register(Cell(cell, Path(os.environ["MATRIX_RESULT"])), "matrix cell")
     elif "MATRIX_RECORD" in os.environ:
-        recording = Recording(Path(os.environ["MATRIX_RECORD"]), Path(os.environ["MATRIX_NEEDS"]))
+        record, needs = Path(os.environ["MATRIX_RECORD"]), Path(os.environ["MATRIX_NEEDS"])
+        recording = Recording(record, needs, float(os.environ["MATRIX_SECONDS"]))
         config.pluginmanager.register(recording, "matrix recording")
         _watch_imports()
