@@ -36,19 +36,22 @@ ShuffleNetV2: {shuffle}. Swin: {swin}. Torch-Pruning on the same models: {peer}.
 Capture takes {fx:.1f} times as long as `torch.fx.symbolic_trace` and {export:.2f} times as long as `torch.export`: medians over
 the {fx_count} and {export_count} models that they trace.
 
+{groups}
+
 - **captured**: recorded from one sample; equal bits on one and on two other samples, for the record and for the network
   rebuilt from its document.
 - **other size**: equal bits on another image size. `refused`: the model itself does not take it, or the reason is below.
 - **pruned**: channel groups at random, one share for all, until half of the MACs are gone; equal to the masked network
   within 1e-10 in float64 (1e-3 in float32 above 100 million parameters), with the MACs that were promised.
 - **factors**: every convolution without groups and every linear layer that is called once, replaced by two of full rank;
-  equal within 1e-9 in float64 (1e-3 in float32 above 100 million parameters).
+  equal within 1e-9 in float64 (1e-3 in float32 above 100 million parameters). {amplified}
 - **lowrank**: half of the MACs gone from every layer that the compressor of that name takes (`scheme="channel"`, four random
   images, without the final refit); runs on other data, finite, with the MACs that were promised. The number is the share
-  of the network's MACs that was removed. Refused where it was not tried: networks whose fits take more than some ten seconds.
+  of the network's MACs that was removed. Refused where it was not tried: networks whose fits take more than some 20 seconds.
 - **files**: saved as `.pkl` and as `.json`, loaded in a process in which torchvision and timm cannot be imported, equal bits.
 - **seconds**: CPU time of one thread at the small image sizes of `zoo/models.py`. Capture with its own checks of the record,
-  `fx` and `export`: the same model in the same process, each after a small network. `groups s`: finding the channel groups.
+  `fx` and `export`: the same model in the same process, each after a small network. `forward s`: the model on one image, eager,
+  and on one of the size that its authors use; `groups s`: finding the channel groups, measured in turns with the first.
 - **Torch-Pruning** on the same model: its magnitude pruner in steps of a tenth until half of the MACs are gone by its own
   count, and the model still runs; set up as in its own scripts, 60 CPU seconds and 12 GB. What it computes is not compared.
 
@@ -56,9 +59,11 @@ Versions: {versions}. Fingerprints of the measured code, by part, with the numbe
 models: {code}.
 
 | model | parameters | captured | other size | groups | free | pruned | factors | lowrank | files | capture s | fx s \
-| export s | groups s | Torch-Pruning |
-|---|---:|---|---|---:|---:|---|---|---|---|---:|---:|---:|---:|---|"""
+| export s | forward s | native s | groups s | Torch-Pruning |
+|---|---:|---|---|---:|---:|---|---|---|---|---:|---:|---:|---:|---:|---:|---|"""
 
+GROUPS_LIMIT = 3.0
+"""Forwards that finding the channel groups may take."""
 _TOTALS = {
     "captured": "capture",
     "other size": "another_size",
@@ -98,6 +103,8 @@ def markdown(records: list[Record]) -> str:
         export=_median(export),
         export_count=len(export),
         versions=", ".join(f"{name} {number}" for name, number in records[0]["versions"].items()),
+        groups=_groups(records),
+        amplified=_amplified(records),
         code="; ".join(f"`{part}` {', '.join(_codes(records, part)) or 'not yet'}" for part in PARTS),
     )
     ours = [line for record in records for line in _reasons(record, peers=False)]
@@ -130,7 +137,7 @@ def _row(record: Record) -> str:
         f"{low['removed']:.0%}" if "removed" in low else _state(low),
         _state(_stage(record, "files")),
         *(_seconds(_stage(record, one), "trace_seconds") for one in ("amc_trace", "fx", "export")),
-        _seconds(groups, "map_seconds"),
+        *(_milli(groups, one) for one in ("forward_seconds", "native_forward_seconds", "map_seconds")),
         _state(_stage(record, "torch_pruning")),
     ]
     return f"| {' | '.join(cells)} |"
@@ -205,6 +212,42 @@ def _state(stage: Record) -> str:
 
 def _seconds(stage: Record, name: str) -> str:
     return f"{stage[name]:.2f}" if name in stage else "fails" if stage.get("state") == "failed" else ""
+
+
+def _milli(stage: Record, name: str) -> str:
+    return f"{stage[name]:.3f}" if name in stage else "fails" if stage.get("state") == "failed" else ""
+
+
+def _groups(records: list[Record]) -> str:
+    """What finding the channel groups costs beside a forward, at the small and at the authors' image size."""
+    small, native = (_by_forward(records, name) for name in ("forward_seconds", "native_forward_seconds"))
+    if not small:
+        return "What channel groups cost beside a forward has not been measured."
+    within = sum(ratio <= GROUPS_LIMIT for ratio in small.values())
+    over = {name: ratio for name, ratio in native.items() if ratio > GROUPS_LIMIT}
+    named = ", ".join(f"{name} {ratio:.1f}" for name, ratio in sorted(over.items(), key=lambda item: -item[1]))
+    return (
+        f"Finding the channel groups takes at most {GROUPS_LIMIT:g} eager forwards of one image of its authors' size in "
+        f"{len(native) - len(over)} of {len(native)} models{f' (not in {named})' if named else ''}, with a median of "
+        f"{statistics.median(native.values()):.2f}; of one of the small images of this table in {within}, with a median of "
+        f"{statistics.median(small.values()):.2f}."
+    )
+
+
+def _by_forward(records: list[Record], name: str) -> dict[str, float]:
+    """Time of the channel groups by that of a forward, per model."""
+    stages = {one["name"]: _stage(one, "groups") for one in records}
+    return {model: stage["map_seconds"] / stage[name] for model, stage in stages.items() if name in stage}
+
+
+def _amplified(records: list[Record]) -> str:
+    names = [one["name"] for one in records if "amplified" in _stage(one, "factors")]
+    if not names:
+        return ""
+    return (
+        f"{', '.join(names)}: random weights that amplify rounding by more; there every layer and its factors are equal within "
+        "1e-12 on the same inputs, and the outputs within ten times what noise of that size at the same layers does to them."
+    )
 
 
 def main() -> int:
