@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the searches")
     parser.add_argument("--method", default="pruning", help="the compressor")
     parser.add_argument("--evaluations", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=256, help="images that a candidate is scored on")
+    parser.add_argument("--samples", type=int, default=1024, help="images that a candidate is scored on")
     parser.add_argument("--nice", type=int, default=19, help="how much this gives way to other processes")
     parser.add_argument("--again", action="store_true", help="measure the cells asked for again, plans too")
     parser.add_argument("--only-report", action="store_true", help="measure nothing, write the table of what there is")
@@ -109,6 +109,12 @@ class _Bench:
             self._plans[name] = pickle.loads(path.read_bytes())
         return self._plans[name]
 
+    @staticmethod
+    def scored_on() -> Calibration:
+        """Validation images, without labels: on those that a network was trained on other candidates look best."""
+        unlabelled = data.load("validation").inputs()
+        return Calibration(unlabelled, samples=len(unlabelled))
+
     def measure(self, name: str, budget: float, tuner: str, seed: int) -> None:
         """Search, look at the winner on the test images, keep the record."""
         plan = self.plan(name)
@@ -117,6 +123,7 @@ class _Bench:
         search = amc.tune(
             plan,
             tuner,
+            data=self.scored_on(),
             total=budget,
             samples=self.samples,
             evaluations=self.evaluations,
@@ -163,7 +170,7 @@ class _Bench:
         """CPU seconds of scoring a candidate, and of the pass alone, over the same candidates by turns."""
         from amc_plugins.core.scoring import Judge, Nearness
 
-        nearness = Nearness(plan.network, plan.calibration.subset(self.samples))
+        nearness = Nearness(plan.network, self.scored_on().subset(self.samples))
         judge = Judge(plan, nearness)
         whole = bare = 0.0
         for candidate in candidates[:: max(1, len(candidates) // TIMED)][:TIMED]:

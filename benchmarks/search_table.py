@@ -14,11 +14,12 @@ __all__ = ["markdown"]
 _HEAD = """# What a search gains
 
 Fashion-MNIST, networks of `benchmarks/networks.py`, one plan of `{method}` per network. Every tuner scores {evaluations}
-candidates by the divergence of the outputs from the original's on {samples} unlabelled calibration images, the best three are
-confirmed on others, and the winner is looked at on the 10,000 test images, which choose nothing: the divergence of the
-assembled network (1/1000 nat, lower is better; it is what is searched for, and far less noisy than accuracy), and accuracy in
-per cent after the sequential refit. Medians over the seeds, with the least and the most in brackets; `uniform` and `allocation`
-are one candidate each. `cost` is the CPU time of scoring a candidate relative to the bare pass over the same images.
+candidates by the divergence of the outputs from the original's on {samples} of the 5,000 validation images, without labels,
+the best three are confirmed on the others, and the winner is looked at on the 10,000 test images, which choose nothing: the
+divergence of the assembled network (1/1000 nat, lower is better; it is what is searched for, and far less noisy than
+accuracy), and accuracy in per cent after the sequential refit. Medians over the seeds, with the least and the most in
+brackets; `uniform` and `allocation` are one candidate each. `cost` is the CPU time of scoring a candidate relative to the
+bare pass over the same images.
 
     {command}
 """

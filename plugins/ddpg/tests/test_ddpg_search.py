@@ -32,9 +32,7 @@ def objectives(where: Space, candidate: Candidate) -> Mapping[str, float]:
     return {"score": quality(where, candidate), "macs": float(where.macs(candidate))}
 
 
-@pytest.mark.parametrize(
-    "more", [{}, {"from_allocations": False, "use_budget": False}, {"reward": "error_log_macs", "ceiling": 0.0}]
-)
+@pytest.mark.parametrize("more", [{}, {"from_allocations": False, "fit": "clip"}, {"reward": "error_log_macs", "ceiling": 0.0}])
 def test_contract(more: dict[str, object]) -> None:
     where = chain_space(weights=WEIGHTS)
     found = assert_tuner(
@@ -60,7 +58,7 @@ def test_duplicates_and_strangers() -> None:
 
 def test_warm_up_is_uniform_and_noise_is_truncated_and_decays() -> None:
     where = chain_space((9, 9, 9), 1.0)
-    one = tuner(where, warm_up=200, sigma=0.5, sigma_decay=0.9, hidden=16, from_allocations=False, use_budget=False, updates=0)
+    one = tuner(where, warm_up=200, sigma=0.5, sigma_decay=0.9, hidden=16, from_allocations=False, fit="clip", updates=0)
     actions: list[float] = []
     for _ in range(200):
         (candidate,) = one.ask()
@@ -87,7 +85,7 @@ def test_it_starts_from_the_better_allocation() -> None:
     assert len(one.ask(5)) == 2  # where to go from the starts is not known yet
     for start, score in zip(where.starts, (0.1, 0.7), strict=True):
         one.tell(start, {"score": score})
-    better = one._walk.again(one._walk.actions_of(where.starts[1]), use_budget=False)
+    better = one._walk.again(one._walk.actions_of(where.starts[1]), fit="clip")
     policy = [one._agent.act(state) for state in better.states[:-1]]
     assert policy == pytest.approx(better.actions, abs=0.03)
     around = [one._walk.actions_of(candidate) for candidate in one.ask(60)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from amc_ddpg._walk import Walk
+from amc_ddpg._walk import Fit, Walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,13 +21,13 @@ from amc_plugins.tuning import Candidate, Space, Variable
     st.lists(st.integers(1, 12), min_size=1, max_size=5),
     st.floats(0.2, 1.0),
     st.lists(st.floats(0.0, 1.0), min_size=5, max_size=5),
-    st.booleans(),
+    st.sampled_from(["clip", "raise", "scale"]),
 )
-def test_no_walk_breaks_the_budget(widths: list[int], share: float, actions: list[float], use_budget: bool) -> None:
+def test_no_walk_breaks_the_budget(widths: list[int], share: float, actions: list[float], fit: Fit) -> None:
     smallest = 9 * (3 + len(widths) - 1)
     full = sum(9 * a * b for a, b in itertools.pairwise([3, *widths]))
     where = replace(chain_space(widths, 1.0), budget=max(share * full, smallest))
-    walk = Walk(where, use_budget=use_budget)
+    walk = Walk(where, fit=fit)
     walked = walk.again(actions[: len(widths)])
     assert where.macs(walked.candidate) <= where.budget
     assert len(walked.states) == len(widths) + 1
@@ -37,13 +37,13 @@ def test_no_walk_breaks_the_budget(widths: list[int], share: float, actions: lis
 def test_algorithm_1_by_hand() -> None:
     """Two widths 10 and 10 after 3 inputs: MACs are 9 (3 a + a b), 1170 whole. Budget 585: 3 a + a b <= 65."""
     where = chain_space((10, 10), 0.5)
-    plain = Walk(where, use_budget=False)
+    plain = Walk(where, fit="clip")
     # with b at its smallest, 4 a <= 65: any a fits; then b <= (65 - 3 a) / a
     assert plain.again([1.0, 1.0]).candidate == Candidate({"v0": 10, "v1": 3})
     assert plain.again([0.5, 1.0]).candidate == Candidate({"v0": 6, "v1": 7})  # half the way from 1 to 10, up: 5.5 -> 6
     assert plain.again([0.0, 0.0]).candidate == Candidate({"v0": 1, "v1": 1})
     # with b whole, 3 a + 10 a = 65 uses the budget up: a less than 5 never can
-    greedy = Walk(where, use_budget=True)
+    greedy = Walk(where, fit="raise")
     assert greedy.again([0.0, 0.0]).candidate == Candidate({"v0": 5, "v1": 10})
     assert greedy.again([1.0, 0.0]).candidate == Candidate({"v0": 10, "v1": 3})
     assert greedy.again([0.6, 0.0]).candidate == Candidate({"v0": 7, "v1": 6})  # 5.4 of 9 steps, up
@@ -51,7 +51,7 @@ def test_algorithm_1_by_hand() -> None:
 
 def test_the_state_by_hand() -> None:
     where = chain_space((10, 10), 0.5)
-    walk = Walk(where, use_budget=False)
+    walk = Walk(where, fit="clip")
     walked = walk.again([0.5, 1.0])
     total = 9 * 130
     own = (9 * 30, 9 * 100)
@@ -65,9 +65,9 @@ def test_the_state_by_hand() -> None:
 
 def test_the_walk_of_a_candidates_actions_leads_to_it() -> None:
     where = chain_space((12, 20, 16), 0.4, weights=(1.0, 8.0, 2.0))
-    walk = Walk(where, use_budget=True)
+    walk = Walk(where, fit="raise")
     for candidate in where.starts:
-        assert walk.again(walk.actions_of(candidate), use_budget=False).candidate == candidate
+        assert walk.again(walk.actions_of(candidate), fit="clip").candidate == candidate
 
 
 def test_unordered_choices_are_walked_by_cost() -> None:
@@ -77,19 +77,19 @@ def test_unordered_choices_are_walked_by_cost() -> None:
     def macs(kept: Mapping[str, int]) -> int:
         return costs[kept["kind"]]
 
-    walk = Walk(Space((kind,), macs, 30.0), use_budget=False)
+    walk = Walk(Space((kind,), macs, 30.0), fit="clip")
     assert [walk.again([action]).candidate["kind"] for action in (0.0, 0.3, 0.5, 0.9)] == [1, 2, 2, 0]
-    assert Walk(Space((kind,), macs, 25.0), use_budget=True).again([0.0]).candidate["kind"] == 2
+    assert Walk(Space((kind,), macs, 25.0), fit="raise").again([0.0]).candidate["kind"] == 2
 
 
 def test_variables_are_walked_in_running_order_and_candidates_keep_theirs() -> None:
     where = chain_space((4, 6))
     turned = replace(where, variables=where.variables[::-1])
-    walk = Walk(turned, use_budget=True)
+    walk = Walk(turned, fit="raise")
     assert [one.name for one in walk.variables] == ["v0", "v1"]
     assert list(walk.again([0.5, 0.5]).candidate) == ["v1", "v0"]
 
 
 def test_an_impossible_budget_is_refused() -> None:
     with pytest.raises(BudgetError, match="cannot be met: the cheapest candidate costs 36"):
-        Walk(replace(chain_space((10, 10)), budget=35.0), use_budget=True)
+        Walk(replace(chain_space((10, 10)), budget=35.0), fit="raise")

@@ -68,7 +68,7 @@ class Agent:
     rewards), the actor up the critic's gradient, and the targets by `tau` towards both.
     """
 
-    def __init__(self, states: int, settings: DdpgSettings, seed: int) -> None:
+    def __init__(self, states: int, settings: DdpgSettings, seed: int, *, scale_rewards: bool = False) -> None:
         self.settings = settings
         self._generator = torch.Generator().manual_seed(seed)
         self.actor = Actor(states, settings.hidden, self._generator)
@@ -82,6 +82,7 @@ class Agent:
         self._memory = torch.zeros(settings.replay, 2 * states + 3)
         """Rows of s, s', action, reward, end of walk."""
         self._states = states
+        self._scale_rewards = scale_rewards
         self._count = 0
         """Transitions ever remembered."""
         self.baseline: float | None = None
@@ -103,6 +104,9 @@ class Agent:
             return
         rows = self._memory[torch.randperm(filled, generator=self._generator)[: self.settings.batch]]
         states, after, actions, rewards, ends = rows.split([self._states, self._states, 1, 1, 1], 1)
+        if self._scale_rewards:
+            spread = float(self._memory[:filled, -2].std(correction=0))
+            rewards = rewards / spread if spread > 0.0 else rewards
         mean = float(rewards.mean())
         self.baseline = mean if self.baseline is None else self.baseline + self.settings.baseline_rate * (mean - self.baseline)
         with torch.no_grad():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from amc_plugins.plugin import BudgetError
 from amc_plugins.tuning import Candidate, Space, Variable
 
-__all__ = ["FEATURES", "Walk", "Walked"]
+__all__ = ["FEATURES", "Fit", "Walk", "Walked"]
 
 FEATURES = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
 """The static features of a variable, scaled to [0, 1] over the network; `reduced`, `rest` and the last action follow them."""
+
+
+Fit = Literal["clip", "raise", "scale"]
 
 
 @dataclass(frozen=True)
@@ -22,24 +26,27 @@ class Walked:
     """One more than actions: the last one ends the walk."""
     actions: tuple[float, ...]
     candidate: Candidate
-    used: bool
-    """Whether actions were raised to use the budget."""
+    fit: Fit
+    """How the actions were made to fit the budget."""
 
 
 class Walk:
     """The variables of a space in running order.
 
     An action in [0, 1] is the share of a variable's MACs to preserve, counted from its cheapest choice (0) to its dearest (1),
-    and rounded up to an admissible value. It is then clipped by exact costs of whole candidates, so coupled layers and layers
-    whose costs multiply are right (Algorithm 1 of He et al., ECCV 2018, for any cost):
+    and rounded up to an admissible value. Candidates fit the budget by exact costs of whole ones, so coupled layers and layers
+    whose costs multiply are right:
 
-    - down, to the largest value that fits the budget when all later variables take their cheapest ones;
-    - up, with `use_budget`, to the smallest value with which the budget can still be used up.
+    - `clip` (Algorithm 1 of He et al., ECCV 2018, for any cost): a value is lowered to the largest that fits the budget when
+      all later variables take their cheapest ones;
+    - `raise`: and raised to the smallest with which the budget can still be used up;
+    - `scale`: the values of the finished walk are scaled together, so that the last variables do not pay for the first. The
+      walk that is given is the one that leads to the result.
     """
 
-    def __init__(self, space: Space, *, use_budget: bool) -> None:
+    def __init__(self, space: Space, *, fit: Fit) -> None:
         self.space = space
-        self.use_budget = use_budget
+        self.fit: Fit = fit
         self.variables = _in_running_order(space.variables)
         self._total = space.macs({one.name: one.full for one in self.variables})
         full = {one.name: one.full for one in self.variables}
@@ -67,9 +74,9 @@ class Walk:
         """Length of a state."""
         return len(FEATURES) + 3
 
-    def run(self, act: Callable[[int, tuple[float, ...]], float], *, use_budget: bool | None = None) -> Walked:
-        """Walk; `act` maps the place and the state to a raw action. `use_budget` for this walk only, when given."""
-        used = self.use_budget if use_budget is None else use_budget
+    def run(self, act: Callable[[int, tuple[float, ...]], float], *, fit: Fit | None = None) -> Walked:
+        """Walk; `act` maps the place and the state to a raw action. `fit` for this walk only, when given."""
+        fit = fit or self.fit
         decided: dict[str, int] = {}
         states: list[tuple[float, ...]] = []
         actions: list[float] = []
@@ -77,21 +84,25 @@ class Walk:
         for index in range(len(self.variables)):
             states.append(self._state(index, decided, last))
             actions.append(act(index, states[-1]))
-            place = self._clipped(index, self.ladders[index].place(actions[-1]), decided, used)
+            place = self.ladders[index].place(actions[-1])
+            if fit != "scale":
+                place = self._clipped(index, place, decided, fit == "raise")
             decided[self.variables[index].name] = self.ladders[index].choices[place]
             last = self.ladders[index].shares[place]
         states.append(self._state(len(self.variables) - 1, decided, last))
         candidate = Candidate({one.name: decided[one.name] for one in self.space.variables})
+        if fit == "scale":  # the walk that leads to what came of it
+            return self.again(self.actions_of(self.space.repair(candidate)), fit="clip")
         if self.space.macs(candidate) > self.space.budget:  # MACs that do not rise with the values
             candidate = self.space.repair(candidate)
-        return Walked(tuple(states), tuple(actions), candidate, used)
+        return Walked(tuple(states), tuple(actions), candidate, fit)
 
-    def again(self, actions: Sequence[float], *, use_budget: bool | None = None) -> Walked:
+    def again(self, actions: Sequence[float], *, fit: Fit | None = None) -> Walked:
         """The walk of given raw actions."""
-        return self.run(lambda index, state: actions[index], use_budget=use_budget)
+        return self.run(lambda index, state: actions[index], fit=fit)
 
     def actions_of(self, candidate: Candidate) -> list[float]:
-        """The actions that lead to a candidate, if none is raised to use the budget."""
+        """The actions that lead to a candidate with `clip`."""
         return [
             ladder.shares[ladder.choices.index(candidate[variable.name])]
             for variable, ladder in zip(self.variables, self.ladders, strict=True)

@@ -25,7 +25,7 @@ class DdpgSettings(Settings):
     ceiling: float = Field(1.0, description="`error_log_macs`: the score of a network without error, 1 for accuracy")
     from_allocations: bool = Field(
         True,
-        description="walk the plan's own allocations first, fit the actor to the better one and explore around it; else the "
+        description="walk the plan's own allocations first, fit the actor to the best episode and explore around it; else the "
         "warm-up is uniform random (the paper)",
     )
     warm_up: int | None = Field(
@@ -51,8 +51,29 @@ class DdpgSettings(Settings):
     replay: int = Field(2000, ge=1, description="transitions that are remembered, the latest")
     updates: int | None = Field(None, ge=0, description="updates after an episode; default: one per variable")
     baseline_rate: float = Field(0.5, gt=0.0, le=1.0, description="step of the moving average that is taken off the rewards")
-    use_budget: bool = Field(
-        True, description="raise actions that would leave MACs of the budget unused even with all later layers whole"
+    fit: Literal["clip", "raise", "scale"] | None = Field(
+        None,
+        description="how a walk fits the budget: `clip` lowers actions (Algorithm 1 of the paper), `raise` also raises those "
+        "that would leave MACs unused even with all later layers whole, `scale` scales the finished walk; default `raise`, "
+        "`scale` from an allocation; with `error_log_macs` always `clip`",
+    )
+    explored: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="the probability that an action gets noise; default 1 (the paper), 0.3 from an allocation",
+    )
+    around_best: float | None = Field(
+        None,
+        ge=0.0,
+        le=1.0,
+        description="the probability that an episode explores around the best one so far, not around the policy; default 0 "
+        "(the paper), 0.5 from an allocation",
+    )
+    scale_rewards: bool | None = Field(
+        None,
+        description="divide rewards by their standard deviation in the memory; default false (the paper), true from an "
+        "allocation",
     )
 
 
