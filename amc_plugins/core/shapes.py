@@ -143,6 +143,7 @@ def _ruled(network: ReconstructedNetwork, inputs: Any, running: list[Node], type
     """The shapes by the rules of handlers; only a layer without one runs, on the meta device."""
     handlers: dict[str, LayerHandler] = {}
     layers: dict[str, nn.Module] = {}
+    ran: dict[tuple[Any, ...], Any] = {}  # equal layers give equal shapes, and some take the meta device milliseconds
 
     def run(step: Step) -> Any:
         node = step.node
@@ -162,12 +163,18 @@ def _ruled(network: ReconstructedNetwork, inputs: Any, running: list[Node], type
                 dtype = step.inputs[0].dtype
                 made = [_Like(tuple(shape), dtype) for shape in known]
                 return made[0] if len(made) == 1 else made
+        owns = bool(step.module._parameters or step.module._buffers or step.module._modules)
+        asked = [(one.shape, one.dtype) if isinstance(one, _Like) else one for one in step.inputs]
+        what = node.layer if owns or node.op == OPAQUE else (node.op, repr(node.params))
+        key = what, repr(asked), repr(step.params)
+        if key in ran:
+            return ran[key]
         layer = layers.get(node.layer)
         if layer is None:
-            owns = bool(step.module._parameters or step.module._buffers or step.module._modules)
             layer = layers[node.layer] = on_meta(step.module) if owns else step.module
         made = layer(*[one.on_meta() if isinstance(one, _Like) else one for one in step.inputs], **step.params)
-        return [_like(one) for one in made] if isinstance(made, list | tuple) else _like(made)
+        ran[key] = [_like(one) for one in made] if isinstance(made, list | tuple) else _like(made)
+        return ran[key]
 
     given = map_leaves(inputs, _like)
     found = {name: tuple(tensor.shape) for name, tensor in zip(network.input_nodes, tensors_in(inputs), strict=True)}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from amc_op_resize import _modules
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Value
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Shape, Value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,6 +47,10 @@ class GridSampleHandler(LayerHandler):
             raise Declined(f"{call.target} of something other than two tensors")
         settings = {name: bound[name] for name in ("mode", "padding_mode", "align_corners")}
         return _modules.GridSample(**settings, reversed=call.values()[0] is not bound["input"])
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape]:
+        given, grid = reversed(inputs) if params.reversed else inputs
+        return [(*given[:2], *grid[1:-1])]  # the meta device takes milliseconds for it
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         given, grid = reversed(inputs) if params.reversed else inputs
