@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -323,6 +325,42 @@ def test_workers_change_nothing_but_the_time(plan: Plan, tuner: str, tmp_path: P
     with sqlite3.connect(tmp_path / "evaluations.sqlite") as database:
         assert [place for (place,) in database.execute("SELECT position FROM evaluations ORDER BY 1")] == list(range(14))
     database.close()
+
+
+REGISTERED = """
+import torch
+from torch import Tensor, nn
+
+import amc_plugins as amc
+from amc_plugins.plugin import transparent
+
+
+class Swish(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+amc.register(transparent(Swish))
+torch.manual_seed(0)
+model = nn.Sequential(nn.Conv2d(3, 8, 3), Swish(), nn.Conv2d(8, 8, 3), Swish(), nn.Flatten(), nn.Linear(128, 4)).eval()
+images = torch.randn(64, 3, 8, 8)
+plan = amc.prepare(amc.capture(model, images[:2]), "pruning", calibration=images)
+scores = [
+    [one.score for one in amc.tune(plan, "random", total=0.3, evaluations=6, seed=0, workers=count).evaluations]
+    for count in (1, 2)
+]
+assert len(scores[0]) > 3 and scores[0] == scores[1], scores
+assert "Swish" in {type(one).__name__ for one in plan.network.layers.values()}
+print("equal")
+"""
+
+
+@pytest.mark.needs("amc-pruning")
+def test_what_a_script_registers_is_known_to_its_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(REGISTERED, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout.strip() == "equal", done.stderr
 
 
 def test_another_engine_of_joblib(plan: Plan) -> None:

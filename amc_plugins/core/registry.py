@@ -162,6 +162,12 @@ class Registry:
             self._index = None
             self._handlers.clear()
 
+    def registered(self) -> list[tuple[PluginSpec, type[Any] | None]]:
+        """What `register` was given and holds, in its order: for another process."""
+        with self._lock:
+            mine = [one for one in self._records if one.distribution == SCRIPT]
+            return [(self._declared[one.key], self._scripted.get(one.key)) for one in mine]
+
     # --- code ---------------------------------------------------------------------------------------------------------
 
     def target(self, spec: PluginSpec) -> type[Any]:

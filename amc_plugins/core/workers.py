@@ -18,6 +18,7 @@ import torch
 
 from amc_plugins.compression import Candidate
 from amc_plugins.core.errors import SettingsError
+from amc_plugins.core.registry import registry
 
 if TYPE_CHECKING:
     from amc_plugins.core.scoring import Judge
@@ -29,7 +30,8 @@ _HELD: dict[str, Any] = {}
 
 
 class Workers:
-    """A pool of `count` processes that score. A context; what the processes need travels in one file, read once by each.
+    """A pool of `count` processes that score. A context; what the processes need travels in one file, read once by each: the
+    judge, and the plugins that the running script has registered.
 
     Args:
         judge: what scores; must pickle (functions may be local ones or lambdas).
@@ -47,7 +49,8 @@ class Workers:
         import cloudpickle
 
         try:
-            self._bytes = cloudpickle.dumps(judge)
+            # in one file, so that a layer's class of the script and what handles it stay the same class
+            self._bytes = cloudpickle.dumps((registry().registered(), judge))
         except Exception as error:  # pickling runs foreign code, which may raise anything
             raise SettingsError(
                 f"the plan or its evaluation cannot be sent to other processes: {error}", hint="leave `workers` at 1"
@@ -92,5 +95,9 @@ def _scored(path: str, threads: int, values: dict[str, int]) -> tuple[dict[str, 
     if path not in _HELD:
         _HELD.clear()
         torch.set_num_threads(threads)
-        _HELD[path] = cloudpickle.loads(Path(path).read_bytes())
+        registered, _HELD[path] = cloudpickle.loads(Path(path).read_bytes())
+        known = [spec for spec, _ in registry().registered()]  # threads share the registry
+        for spec, target in registered:
+            if spec not in known:
+                registry().register(spec, target)
     return values, _HELD[path](Candidate(values))
