@@ -119,3 +119,20 @@ def test_the_state_of_an_agent_that_never_learned() -> None:
     second.restore(json.loads(json.dumps(first.state())))
     assert all(map(torch.equal, parameters(first), parameters(second)))
     assert second.baseline is None and float(second._memory.abs().sum()) == 0.0
+
+
+def test_scaled_rewards_make_one_update_whatever_their_unit() -> None:
+    """Rewards in thousandths or as they are: the critic sees the same, in units of their deviation."""
+    agents = []
+    for unit in (1.0, 1024.0):
+        agent = Agent(3, DdpgSettings(hidden=16, batch=8, replay=30), 0, scale_rewards=True)
+        generator = torch.Generator().manual_seed(7)
+        for index in range(20):
+            row = torch.rand(8, generator=generator).tolist()
+            agent.remember(tuple(row[:3]), row[3], unit * row[4], tuple(row[5:]), end=index % 4 == 3)
+        agent.update()
+        agents.append(agent)
+    assert agents[0].baseline == pytest.approx(agents[1].baseline, rel=1e-6)
+    for one, other in zip(*map(parameters, agents), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert agents[0].baseline is not None and agents[0].baseline > 1.0  # a mean near 1/2 over a deviation near 0.3

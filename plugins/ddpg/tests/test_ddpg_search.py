@@ -94,6 +94,23 @@ def test_it_starts_from_the_better_allocation() -> None:
     assert all(0.03 < statistics.pstdev(column) < 0.25 for column in zip(*around, strict=True))
 
 
+def test_it_follows_the_best_episode() -> None:
+    """The policy becomes the best episode's actions, exploration around it leaves most of them, and nothing comes twice."""
+    where = chain_space((9, 12, 9, 10, 11, 12), 0.5)
+    one = tuner(where, hidden=64, updates=0, around_best=1.0, explored=0.4, sigma=0.15)
+    found: list[Candidate] = []
+    for _ in range(25):
+        (candidate,) = one.ask()
+        found.append(candidate)
+        one.tell(candidate, {"score": float(len(found) == 12)})
+    assert len(set(found)) == 25
+    best = one._walk.again(one._walk.actions_of(found[11]), fit="clip")
+    assert [one._agent.act(state) for state in best.states[:-1]] == pytest.approx(best.actions, abs=0.05)
+    near = [sum(abs(candidate[name] - found[11][name]) for name in candidate) for candidate in found[12:]]
+    before = [sum(abs(candidate[name] - found[11][name]) for name in candidate) for candidate in found[2:11]]
+    assert statistics.mean(near) < statistics.mean(before)
+
+
 def test_updates_after_each_episode_past_the_warm_up() -> None:
     where = chain_space(weights=WEIGHTS)
     one = tuner(where, hidden=8, warm_up=5, batch=6, updates=None)

@@ -49,6 +49,16 @@ def test_algorithm_1_by_hand() -> None:
     assert greedy.again([0.6, 0.0]).candidate == Candidate({"v0": 7, "v1": 6})  # 5.4 of 9 steps, up
 
 
+def test_scaled_walks_share_what_the_budget_takes() -> None:
+    """Both widths wanted whole: clipped, the second pays alone; scaled, both do, and the walk is that of the result."""
+    where = chain_space((10, 10), 0.5)
+    assert Walk(where, fit="clip").again([1.0, 1.0]).candidate == Candidate({"v0": 10, "v1": 3})
+    scaled = Walk(where, fit="scale").again([1.0, 1.0])
+    assert scaled.candidate == where.repair(Candidate({"v0": 10, "v1": 10}))
+    assert abs(scaled.candidate["v0"] - scaled.candidate["v1"]) <= 1
+    assert Walk(where, fit="clip").again(scaled.actions).candidate == scaled.candidate
+
+
 def test_the_state_by_hand() -> None:
     where = chain_space((10, 10), 0.5)
     walk = Walk(where, fit="clip")
