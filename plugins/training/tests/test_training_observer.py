@@ -17,6 +17,7 @@ def test_a_run_is_written_and_readable(tmp_path: Path, read_scalars: Any) -> Non
     with Run("a run", tmp_path, [observer]) as run:
         run.layer_compressed("layer1.0.conv1", error=0.125, macs=4096)
         run.layer_compressed("layer1.0.conv1", error=0.25, macs=2048)
+        run.layer_compressed("conv1", error=float("nan"), macs=1024)
         run.candidate_scored({"a": 3}, {"score": 0.5, "macs": 10})
         run.candidate_scored({"a": 4}, {"score": 0.75})
         for first in (1.0, 2.0):  # two trainings in one run
@@ -24,6 +25,7 @@ def test_a_run_is_written_and_readable(tmp_path: Path, read_scalars: Any) -> Non
                 run.epoch_ended(epoch, {"train/total_loss": first / epoch, "learning_rate": 0.5})
     assert read_scalars(tmp_path / "events") == {
         "layer_error/layer1.0.conv1": [(1, 0.125), (2, 0.25)],
+        "layer_macs/conv1": [(1, 1024.0)],
         "layer_macs/layer1.0.conv1": [(1, 4096), (2, 2048)],
         "candidate/score": [(1, 0.5), (2, 0.75)],
         "candidate/macs": [(1, 10)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,10 +27,9 @@ class RunLike(Protocol):
 class TensorboardObserver:
     """Writes scalars to `<run's folder>/tensorboard`; nothing for a run without a folder, unless `folder` is absolute.
 
-    Tags: those of the trainer's metrics by epoch (`train/total_loss`, `val/accuracy`, `learning_rate`, ...), from the
-        second training of
-    a run on under `training_2/`, `training_3/`, ...; `candidate/<objective>` by candidate; `layer_error/<layer>` and
-    `layer_macs/<layer>`.
+    Tags: those of the trainer's metrics by epoch (`train/total_loss`, `val/accuracy`, `learning_rate`, ...), from the second
+    training of a run on under `training_2/`, `training_3/`, ...; `candidate/<objective>` by candidate; `layer_error/<layer>`,
+    where there is one, and `layer_macs/<layer>`.
     """
 
     def __init__(self, settings: TensorboardSettings | None = None) -> None:
@@ -67,7 +67,8 @@ class TensorboardObserver:
     def amc_layer_compressed(self, layer: str, error: float, macs: int) -> None:
         """Relative response error and MACs, by how often the layer was compressed."""
         times = self._layers[layer] = self._layers.get(layer, 0) + 1
-        self._scalar(f"layer_error/{layer}", error, times)
+        if math.isfinite(error):  # a layer that only lost outputs was not fitted: it has none
+            self._scalar(f"layer_error/{layer}", error, times)
         self._scalar(f"layer_macs/{layer}", macs, times)
 
     @hookimpl
