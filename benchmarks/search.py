@@ -36,6 +36,9 @@ TUNERS = ("uniform", "allocation", "random", "annealing", "ga", "ddpg")
 SINGLE = ("uniform", "allocation")
 """Tuners of one candidate, the same for every seed."""
 BUDGETS = (0.5, 0.7)
+SEEDS = (0, 1, 2)
+WANTED = len(NETWORKS) * len(BUDGETS) * (len(SINGLE) + len(SEEDS) * (len(TUNERS) - len(SINGLE)))
+"""Cells of the whole table."""
 TIMED = 10
 """Candidates whose cost is measured beside the bare pass over the same images."""
 
@@ -45,7 +48,7 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--tuners", nargs="+", choices=TUNERS, default=list(TUNERS))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="shares of the MACs to remove")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the searches")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="of the searches")
     parser.add_argument("--method", default="pruning", help="the compressor")
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--samples", type=int, default=1024, help="images that a candidate is scored on")
@@ -191,7 +194,7 @@ class _Bench:
         command = f"python -m benchmarks.search{options} --evaluations {self.evaluations} --samples {self.samples}"
         text = json.dumps({"command": command, "cells": [_short(one) for one in cells]}, indent=1)
         (folder / f"search{suffix}.json").write_text(text + "\n", encoding="utf-8")
-        (folder / f"search{suffix}.md").write_text(markdown(cells, command, self.samples), encoding="utf-8")
+        (folder / f"search{suffix}.md").write_text(markdown(cells, command, self.samples, WANTED), encoding="utf-8")
 
     def _cells(self) -> Iterator[dict[str, Any]]:
         for path in self.folder.glob("*.json"):

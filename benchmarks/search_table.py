@@ -27,10 +27,14 @@ _COLUMNS = "| tuner | seeds | test divergence | accuracy | over allocation | ove
 _BASES = ("allocation", "uniform")
 
 
-def markdown(cells: Sequence[Mapping[str, Any]], command: str, samples: int) -> str:
-    """One table a network and budget, then what follows from them. `cells` come sorted."""
+def markdown(cells: Sequence[Mapping[str, Any]], command: str, samples: int, wanted: int) -> str:
+    """One table a network and budget, then what follows from them. `cells` come sorted; `wanted` is their number when all
+    are measured.
+    """
     evaluations = max(int(cell["evaluations"]) for cell in cells)
     lines = [_HEAD.format(method=cells[0]["method"], evaluations=evaluations, samples=samples, command=command)]
+    if len(cells) < wanted:
+        lines.append(f"**Unfinished**: {len(cells)} of {wanted} cells; the column `seeds` has how many there are.\n")
     findings: list[str] = []
     for (network, budget), group in groupby(cells, key=lambda one: (one["network"], one["budget"])):
         rows = list(group)
