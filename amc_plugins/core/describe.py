@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from hashlib import sha256
 from typing import Any
 
@@ -38,20 +39,28 @@ def describe(network: ReconstructedNetwork) -> Document:
 
     A tensor that several layers share is listed once, under the first slot's name.
     """
-    document = network.graph.model_copy(deep=True)
-    table = _slot_table(network)
-    for spec, example in zip(document.inputs, tensors_in(network.example_inputs()), strict=True):
-        spec.dtype = DTYPES[example.dtype]  # type: ignore[assignment]
-    for node in document.nodes:
+    graph, table = network.graph, _slot_table(network)
+    nodes = []
+    for node in graph.nodes:  # copied field by field: a deep copy would copy the parameters that are replaced
         handler = handler_for(node.op)
-        node.params = plain_params(handler, network.layer(node.layer))
-        node.op_version = handler.spec.op_version
-        node.tensors = {slot: name for slot, (name, _) in table[node.layer].items()}
-    document.tensors = [
+        update = {
+            "op_version": handler.spec.op_version,
+            "inputs": list(node.inputs),
+            "outputs": list(node.outputs),
+            "params": plain_params(handler, network.layer(node.layer)),
+            "tensors": {slot: name for slot, (name, _) in table[node.layer].items()},
+        }
+        nodes.append(node.model_copy(update=update))
+    inputs = [
+        spec.model_copy(update={"dtype": DTYPES[example.dtype], "shape": list(spec.shape)})
+        for spec, example in zip(graph.inputs, tensors_in(network.example_inputs()), strict=True)
+    ]
+    tensors = [
         TensorSpec(name=name, dtype=DTYPES[tensor.dtype], shape=list(tensor.shape))  # type: ignore[arg-type]
         for name, tensor in _by_name(table).items()
     ]
-    return document
+    fresh = {"inputs": inputs, "nodes": nodes, "tensors": tensors, "metadata": dict(graph.metadata)}
+    return graph.model_copy(update={**fresh, "signature": deepcopy(graph.signature), "outputs": deepcopy(graph.outputs)})
 
 
 def tensors_of(network: ReconstructedNetwork) -> dict[str, Tensor]:
@@ -75,11 +84,14 @@ def _slot_table(network: ReconstructedNetwork) -> _SlotTable:
     """Per layer and slot: the tensor and its name. A tensor shared between layers keeps the first name."""
     names: dict[int, str] = {}
     table: _SlotTable = {}
-    for layer in network.layer_names:
+    ops: dict[str, str] = {}
+    for node in network.graph.nodes:
+        ops.setdefault(node.layer, node.op)
+    for layer, op in ops.items():
         module = network.layer(layer)
         own = module.state_dict(keep_vars=True)  # the handler may hand out detached views; identity is the module's
         table[layer] = {}
-        for slot, given in handler_for(network.nodes_of(layer)[0].op).tensors(module).items():
+        for slot, given in handler_for(op).tensors(module).items():
             tensor = own.get(slot, given)
             table[layer][slot] = (names.setdefault(id(tensor), f"{layer}/{slot}"), tensor)
     return table

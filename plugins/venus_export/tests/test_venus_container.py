@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import struct
 import sys
 import zlib
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from amc_venus_export import Limits, VnModel, VnModelError, open_vnmodel, write_vnmodel
+from amc_venus_export._crc import crc32
 from amc_venus_export.drafts import sample
 
 from amc_plugins.document import Ref
@@ -104,6 +107,35 @@ def test_unverified_opening_skips_only_the_tensors_checksums(make: Any, tmp_path
     assert open_vnmodel(bytes(raw), generic=True, verify=False).tensors["w"][3] != 0
     raw[70] ^= 1
     refusal("GRAPH_CRC", open_vnmodel, bytes(raw), generic=True, verify=False)
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 4097, 2**20 + 3])
+def test_checksums_are_those_of_zlib(size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    assert crc32(data) == zlib.crc32(data)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve")
+def test_the_space_of_a_file_is_reserved_where_it_can_be(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document, tensors = make(a=torch.rand(3, 50))
+    plain, path = tmp_path / "plain.vnmodel", tmp_path / "a.vnmodel"
+    write_vnmodel(plain, document, tensors)
+    asked: list[int] = []
+
+    def refuse(number: int) -> None:
+        def reserve(file: int, offset: int, size: int) -> None:
+            asked.append(size)
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", reserve)
+
+    refuse(errno.EOPNOTSUPP)  # a file system that cannot
+    write_vnmodel(path, document, tensors)
+    assert path.read_bytes() == plain.read_bytes() and asked == [len(plain.read_bytes())]
+    refuse(errno.ENOSPC)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        write_vnmodel(tmp_path / "b.vnmodel", document, tensors)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.vnmodel", "plain.vnmodel"]
 
 
 def test_strided_tensors_and_views_are_written_row_major(make: Any, tmp_path: Path) -> None:

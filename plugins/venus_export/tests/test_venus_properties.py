@@ -97,7 +97,10 @@ def models(draw: Any) -> tuple[Document, dict[str, torch.Tensor]]:
 
 
 def written(document: Document, tensors: dict[str, torch.Tensor], **options: Any) -> bytes:
-    return b"".join(vnmodel_parts(document, tensors, **options))
+    size, parts = vnmodel_parts(document, tensors, **options)
+    raw = b"".join(parts)
+    assert len(raw) == size
+    return raw
 
 
 @QUICK

@@ -101,4 +101,3 @@ def rounded(tensors: Mapping[str, Tensor], storages: Mapping[str, Storage]) -> d
 def same_bits(one: Tensor, other: Tensor) -> bool:
     """Whether two float32 tensors are equal bit for bit, NaN included."""
     return one.shape == other.shape and torch.equal(one.contiguous().view(torch.int32), other.contiguous().view(torch.int32))
-

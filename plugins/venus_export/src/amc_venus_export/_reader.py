@@ -5,13 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amc_plugins.document import Document, DocumentError, StrictJsonError, parse_strict
 from amc_venus_export._bytes import TensorViews, check_byte_order
+from amc_venus_export._crc import crc32
 from amc_venus_export._encoding import check_scales, decode
 from amc_venus_export._errors import VnModelError
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, VERSION, Header, read_header, round_up
@@ -85,7 +85,7 @@ def _open(
 ) -> VnModel:
     header = read_header(read(0, HEADER_BYTES), size, limits)
     graph = read(HEADER_BYTES, header.graph_bytes)
-    if zlib.crc32(graph) != header.graph_crc:
+    if crc32(graph) != header.graph_crc:
         raise VnModelError("GRAPH_CRC", "the graph is damaged", f"byte {HEADER_BYTES}")
     graph_end = HEADER_BYTES + header.graph_bytes
     if any(read(graph_end, header.data_offset - graph_end)):
@@ -130,7 +130,7 @@ def _tensors(root: Root, header: Header, buffer: Any, verify: bool) -> tuple[Ten
         if start > (last := header.data_offset + end) and any(view[last:start].tobytes()):
             raise VnModelError("PADDING_NONZERO", f"bytes before tensor `{place.name}` are not zero", f"tensors[{i}]")
         data = view[start : start + place.nbytes]
-        if verify and zlib.crc32(data) != place.crc32:
+        if verify and crc32(data) != place.crc32:
             raise VnModelError("TENSOR_CRC", f"the bytes of tensor `{place.name}` are damaged", f"tensors[{i}]")
         # Another byte in a bool tensor is undefined behaviour in whatever computes with it.
         if spec["dtype"] == "bool" and bytes(data).translate(None, b"\0\1"):

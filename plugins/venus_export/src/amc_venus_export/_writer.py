@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticSerializationError
@@ -15,6 +14,7 @@ from amc_plugins.document import Document, DocumentError
 from amc_plugins.exporting import atomic_write
 from amc_plugins.graph import TORCH_DTYPES
 from amc_venus_export._bytes import bytes_of, check_byte_order
+from amc_venus_export._crc import crc32
 from amc_venus_export._encoding import encode
 from amc_venus_export._errors import VnModelError
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, MAX_GAP, Header, round_up
@@ -48,12 +48,24 @@ def write_vnmodel(
     Raises:
         VnModelError: the document could not be read back, or the tensors are not its own.
     """
-    parts = vnmodel_parts(
+    size, parts = vnmodel_parts(
         document, tensors, stored=stored, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align
     )
     with atomic_write(path) as temporary, temporary.open("wb") as file:
+        _reserve(file.fileno(), size)
         for part in parts:
             file.write(part)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Have the file laid out at once where the file system can: a full disk is known first, and writing is faster."""
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV):  # this file system cannot
+            raise
 
 
 def vnmodel_parts(
@@ -64,8 +76,8 @@ def vnmodel_parts(
     model_id: int = 0,
     model_base_size_hw: tuple[int, int] | None = None,
     align: int = 64,
-) -> Iterator[bytes | memoryview]:
-    """The pieces of the file in order; checks run before the first. Raises as `write_vnmodel`."""
+) -> tuple[int, Iterator[bytes | memoryview]]:
+    """The bytes of the file, and its pieces in order. Raises as `write_vnmodel`, before there are pieces."""
     check_byte_order()
     if align not in (ALIGNMENT, MAX_GAP):
         raise VnModelError("DATA_MISALIGNED", f"align={align}, expected {ALIGNMENT} or {MAX_GAP}")
@@ -73,18 +85,16 @@ def vnmodel_parts(
     views = _views(document, tensors, stored or {})
     placements: list[dict[str, object]] = []
     end = 0
-    with ThreadPoolExecutor() as threads:  # zlib lets other threads run while it works on a buffer
-        sums = threads.map(zlib.crc32, views.values())
-    for (name, view), crc in zip(views.items(), sums, strict=True):
+    for name, view in views.items():
         offset = round_up(end, ALIGNMENT)
-        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": crc}
+        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": crc32(view)}
         placements.append({**placement, "quant": forms[name].plain()} if name in forms else placement)
         end = offset + view.nbytes
-    graph = _graph(document, placements, model_id, model_base_size_hw)
+    graph = _graph(_document_text(document), placements, model_id, model_base_size_hw)
     parse_graph(graph, end, DEFAULT_LIMITS)
     graph_end = HEADER_BYTES + len(graph)
     data_offset = round_up(graph_end, align)
-    header = Header(len(graph), data_offset, end, data_offset + end, zlib.crc32(graph))
+    header = Header(len(graph), data_offset, end, data_offset + end, crc32(graph))
 
     def pieces() -> Iterator[bytes | memoryview]:
         yield header.pack()
@@ -96,12 +106,10 @@ def vnmodel_parts(
             yield view
             at = round_up(at, ALIGNMENT) + view.nbytes
 
-    return pieces()
+    return data_offset + end, pieces()
 
 
-def _views(
-    document: Document, tensors: Mapping[str, Tensor], stored: Mapping[str, Storage | Stored]
-) -> dict[str, memoryview]:
+def _views(document: Document, tensors: Mapping[str, Tensor], stored: Mapping[str, Storage | Stored]) -> dict[str, memoryview]:
     names = [spec.name for spec in document.tensors]
     if len(set(names)) != len(names) or set(names) != set(tensors) or not set(stored) <= set(names):
         odd = sorted(set(names) ^ (set(tensors) | set(stored)))[:3]
@@ -124,18 +132,24 @@ def _views(
     return views
 
 
-def _graph(
-    document: Document, placements: list[dict[str, object]], model_id: int, model_base_size_hw: tuple[int, int] | None
-) -> bytes:
-    base = None if model_base_size_hw is None else list(model_base_size_hw)
-    own = {"model_id": model_id, "model_base_size_hw": base}
+def _document_text(document: Document) -> str:
     try:
-        front = json.dumps(own, separators=(",", ":"), allow_nan=False)
-        table = json.dumps(placements, separators=(",", ":"), ensure_ascii=False)
-        return f'{front[:-1]},"document":{document.to_json()},"tensors":{table}}}'.encode()
-    except UnicodeEncodeError as error:
-        raise VnModelError("BAD_CHAR", f"a text of the document has a lone surrogate: {error}") from error
+        return document.to_json()
     except (DocumentError, PydanticSerializationError) as error:
         raise VnModelError("PARAM_FORM", str(error)) from error
     except (TypeError, ValueError) as error:  # json's refusals: NaN, what is no JSON
         raise VnModelError("NUMBER_NONFINITE", f"the document is no JSON: {error}") from error
+
+
+def _graph(
+    document: str, placements: list[dict[str, object]], model_id: int, model_base_size_hw: tuple[int, int] | None
+) -> bytes:
+    base = None if model_base_size_hw is None else list(model_base_size_hw)
+    try:
+        front = json.dumps({"model_id": model_id, "model_base_size_hw": base}, separators=(",", ":"), allow_nan=False)
+        table = json.dumps(placements, separators=(",", ":"), ensure_ascii=False)
+        return f'{front[:-1]},"document":{document},"tensors":{table}}}'.encode()
+    except UnicodeEncodeError as error:
+        raise VnModelError("BAD_CHAR", f"a text of the document has a lone surrogate: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise VnModelError("NUMBER_NONFINITE", f"the graph is no JSON: {error}") from error
