@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from amc_plugins.core.discovery import discover
 from amc_plugins.testing import check_names
 from tests.work_files import Command
@@ -43,6 +45,7 @@ def test_a_failure_is_exit_code_one(amc_: Command) -> None:
     assert "failed" in out and "the cross-entropy of the training digits goes from" in out
 
 
+@pytest.mark.needs("amc-baselines", "amc-pruning")  # the nearest names
 def test_what_is_not_there(amc_: Command) -> None:
     code, _, error = amc_("plugins", "check", "prunning")
     assert code == 2 and "did you mean `pruning`" in error

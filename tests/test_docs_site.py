@@ -25,7 +25,10 @@ from amc_plugins.core.discovery import KINDS
 from amc_plugins.core.recipe import Recipe
 from amc_plugins.core.registry import registry
 from scripts.reference import AUTHOR_MODULES
+from tests.matrix.places import BUILT_IN
 from tests.test_architecture import ROOT
+
+pytestmark = pytest.mark.needs(*BUILT_IN)  # the reference describes all of them
 
 WITH_SETTINGS = [kind for kind in KINDS if kind != "layer_handlers"]
 AWAY = re.compile(r"(?:https?:)?//", re.I)

@@ -46,7 +46,10 @@ def test_what_can_be_made_is_what_there_are_templates_for() -> None:
         ("compressor", "lambda", r"cannot be the name of a module"),
         ("layer-handler", "layers", r"cannot be the name of a module"),
         ("compressor", "pruning", r"there is a compressor `pruning` already, of amc-pruning"),
-        ("observer", "pruning", r"there is an installed package `amc_pruning` already"),
+        pytest.param(
+            *("observer", "pruning", r"there is an installed package `amc_pruning` already"),
+            marks=pytest.mark.needs("amc-pruning"),
+        ),
         ("observer", "plugins", r"there is an installed package `amc_plugins` already"),
     ],
 )

@@ -11,6 +11,7 @@ from amc_plugins.core.discovery import KINDS
 from amc_plugins.core.registry import Registry
 from amc_plugins.core.specs import LayerHandlerSpec
 from scripts.check_imports import plugin_folders
+from tests.matrix.places import BUILT_IN
 
 
 def test_the_catalog_equals_the_entry_points_of_the_repository() -> None:
@@ -36,10 +37,12 @@ def installed() -> Registry:
 
 def test_no_installed_built_in_plugin_has_a_problem(installed: Registry) -> None:
     problems = {str(record): record.problem for record in installed.records() if record.distribution in catalog.DISTRIBUTIONS}
-    assert problems, "none is installed"
+    if not problems:
+        pytest.skip("no built-in plugin is installed")
     assert {who: problem for who, problem in problems.items() if problem} == {}
 
 
+@pytest.mark.needs(*BUILT_IN)
 def test_the_ops_of_the_catalog_are_those_of_the_declarations(installed: Registry) -> None:
     declared = {}
     for spec in installed.specs("layer_handlers"):
