@@ -18,7 +18,7 @@ from amc_plugins.core.shapes import on_meta, shapes
 from amc_plugins.core.shrink import keep_layer, kept_of
 from amc_plugins.handlers import Kept, Shape
 
-__all__ = ["Profile", "Row", "ShrinkCost", "node_macs", "profile", "showFMLAs"]
+__all__ = ["Profile", "Row", "ShrinkCost", "affordable_samples", "node_macs", "profile", "showFMLAs"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,12 @@ def profile(network: ReconstructedNetwork, *inputs: Any) -> Profile:
         kind = getattr(module, "target", "opaque") if node.op == OPAQUE else type(module).__name__
         rows.append(Row(node.name, node.layer, node.op, kind, node_macs(node, found), parameters, outputs, node.source))
     return Profile(tuple(rows))
+
+
+def affordable_samples(network: ReconstructedNetwork, runs: int, *, work: float, fewest: int, most: int) -> int:
+    """How many samples a measurement of `runs` forwards may take, for `work` MACs in all: from `fewest` to `most`."""
+    each = runs * profile(network).total_macs
+    return most if each * most <= work else max(fewest, int(work // each))
 
 
 def node_macs(node: Node, found: Mapping[str, Shape]) -> int | None:

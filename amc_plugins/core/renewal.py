@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from amc_plugins.core.macs import affordable_samples
 from amc_plugins.core.norms import reestimated_norms
 from amc_plugins.core.objectives import Divergence
 from amc_plugins.core.sequential import match_responses
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["renewed"]
 
-_SAMPLES = 1024
-"""Means, variances and comparisons need no more."""
+_SAMPLES, _FEWEST_SAMPLES = 1024, 64
+"""Means, variances and comparisons need no more; networks with maps of many positions do with fewer."""
+_RUNS = 7
+"""Forwards of a network: of the original, of the three versions, of both side by side for the matching, for the norms."""
+_WORK = 1e13
+"""MACs that all of it may take."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +39,8 @@ def renewed(
     Args:
         targets: per layer of `fitted`, as for `match_responses`.
     """
-    calibration = calibration.subset(_SAMPLES)
+    samples = affordable_samples(original, _RUNS, work=_WORK, fewest=_FEWEST_SAMPLES, most=_SAMPLES)
+    calibration = calibration.subset(samples)
     divergence = Divergence(original, calibration)
     best, least = fitted, divergence(fitted)
     before = least

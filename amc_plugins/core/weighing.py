@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from amc_plugins.core.macs import affordable_samples
 from amc_plugins.core.objectives import Divergence
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ _POWER = 0.75
 _FLOOR = 0.05
 """Of the median: no variable's error is free, however little it shows alone."""
 _LEAST = 1e-9
+_SAMPLES, _FEWEST_SAMPLES = 256, 16
+_WORK = 5e12
+"""MACs that all probes together may take: about two minutes of one core."""
 
 
-def weighed(plan: Plan, *, samples: int = 256) -> list[Variable]:
+def weighed(plan: Plan, *, samples: int | None = None) -> list[Variable]:
     """The plan's variables with `losses`: `divergence^0.75 error^0.25` per choice.
 
     The divergence of the outputs is measured on networks in which only that variable is changed, at two choices, and follows a
@@ -32,8 +36,12 @@ def weighed(plan: Plan, *, samples: int = 256) -> list[Variable]:
 
     Args:
         plan: with error curves; `assemble` is called twice per variable.
-        samples: of the plan's calibration data, to compare outputs on.
+        samples: of the plan's calibration data, to compare outputs on; by default 256, fewer (at least 16) for networks so
+            large that the probes would take longer than the statistics.
     """
+    if samples is None:
+        runs = len(_PROBES) * len(plan.variables)
+        samples = affordable_samples(plan.network, runs, work=_WORK, fewest=_FEWEST_SAMPLES, most=_SAMPLES)
     divergence = Divergence(plan.network, plan.calibration.subset(samples))
     probes: dict[str, list[tuple[float, float]]] = {}
     for variable in plan.variables:

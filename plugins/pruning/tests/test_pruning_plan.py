@@ -271,6 +271,16 @@ def test_every_layer_says_what_applies_or_why_not(plans: Plans) -> None:
     assert "shared_inputs" in str({view.name: view for view in skipping.layers}["a1"].why_not)
 
 
+def test_a_group_whose_statistics_exceed_the_cap_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amc_pruning._parts.MEMORY", 8 * 108**2 - 1)  # `fc` has patches of 54, `a2` of 90, `b2` of 12
+    plan = prepared(captured(Residual))
+    assert {variable.name for variable in plan.variables} == {"stem", "a1", "b1", "last"}
+    monkeypatch.setattr("amc_pruning._parts.MEMORY", 8 * 72**2)  # exactly what `a1` needs
+    plan = prepared(captured(Residual))
+    assert {variable.name for variable in plan.variables} == {"stem", "b1", "last"}
+    assert "statistics" in str({view.name: view for view in plan.layers}["a2"].why_not)
+
+
 def test_samplers_leave_the_shared_map_whole() -> None:
     network = captured(Residual, double=True)
     plan = prepared(network, shared_inputs="sample")

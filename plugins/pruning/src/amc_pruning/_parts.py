@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amc_plugins.compression import LayerView, Variable, linear_at
+from amc_plugins.compression import MEMORY, LayerView, Variable, linear_at, moments_bytes
 from amc_plugins.graph import ChannelGroup, ChannelMap, handler_for
 
 if TYPE_CHECKING:
@@ -57,8 +57,11 @@ def _why_not(network: ReconstructedNetwork, group: ChannelGroup) -> str | None:
     if not group.consumers:
         return "nothing with weights reads its channels"
     for layer in group.consumers:
-        if handler_for(network.nodes_of(layer)[0].op).linear(network.layer(layer)) is None:
+        linear = handler_for(network.nodes_of(layer)[0].op).linear(network.layer(layer))
+        if linear is None:
             return f"read by `{layer}` ({network.nodes_of(layer)[0].op}), which is no linear map of patches"
+        if (size := moments_bytes(linear)) > MEMORY:
+            return f"read by `{layer}`, whose statistics take {size / 2**30:.1f} GiB, above the cap of {MEMORY / 2**30:.0f} GiB"
     return "it has one channel" if len(group) == 1 else None
 
 
