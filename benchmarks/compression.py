@@ -18,6 +18,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import amc_plugins as amc
 from benchmarks import data
@@ -111,7 +112,23 @@ def report(folder: Path, seed: int) -> None:
     command = "python -m benchmarks.compression" + (f" --seed {seed}" if seed else "")
     text = json.dumps({"command": command, "cells": [_short(one) for one in cells]}, indent=1)
     (folder / f"compression{suffix}.json").write_text(text + "\n", encoding="utf-8")
-    (folder / f"compression{suffix}.md").write_text(markdown(cells, command), encoding="utf-8")
+    (folder / f"compression{suffix}.md").write_text(markdown(cells, command, _missing(cells)), encoding="utf-8")
+
+
+def _missing(cells: list[dict[str, Any]]) -> list[str]:
+    """What the command measures and `cells` lack: whole networks, else whole budgets of one, else single methods."""
+    there = {(one["network"], one["budget"], one["method"]) for one in cells}
+    found = []
+    for network in NETWORKS:
+        if not any(one["network"] == network for one in cells):
+            found.append(f"`{network}`")
+            continue
+        for budget in BUDGETS:
+            lacks = [method for method in (*METHODS, *BASELINES) if (network, budget, method) not in there]
+            what = "" if len(lacks) == len(METHODS) + len(BASELINES) else ", ".join(f"`{method}`" for method in lacks) + " of "
+            if lacks:
+                found.append(f"{what}`{network}` at {100 * budget:g} %")
+    return found
 
 
 def _short(cell: dict[str, object]) -> dict[str, object]:

@@ -34,10 +34,12 @@ Latency is CPU time relative to the original's, eager, one thread, at batch 1 an
 _COLUMNS = "| method | removed | compressed | lost | BN re-estimated | fine-tuned | CPU s | peak MiB | latency 1 | latency 64 |"
 
 
-def markdown(cells: Sequence[Mapping[str, Any]], command: str) -> str:
-    """One section a network, one table a budget. `cells` come sorted by network and budget."""
+def markdown(cells: Sequence[Mapping[str, Any]], command: str, missing: Sequence[str] = ()) -> str:
+    """One section a network, one table a budget. `cells` come sorted by network and budget; `missing` has no cells yet."""
     start = min(int(cell["start_mib"]) for cell in cells)
     lines = [_HEAD.format(start=start, command=command)]
+    if missing:
+        lines.append(f"**Partial.** Not measured yet: {', '.join(missing)}.\n")
     for (network, budget), group in groupby(cells, key=lambda one: (one["network"], one["budget"])):
         rows = list(group)
         lines.append(f"## {TITLES[network]} ({rows[0]['original']:.2f} %), {100 * budget:g} % of the MACs removed\n")
