@@ -157,7 +157,9 @@ def _table(results: dict[str, dict[str, Any]]) -> str:
         counts += [one.get("indifferent", 0), one.get("too long", 0), one["seconds"]]
         lines.append(f"| {' | '.join([cell, *(f'{count:,}' for count in counts), one['commit']])} |\n")
     failures = [f"- {cell}: `{name}`: {text}\n" for cell, one in results.items() for name, text in one["failed"].items()]
-    return _INTRODUCTION + "".join(lines) + ("\nFailures:\n\n" + "".join(failures) if failures else "")
+    left = [cell for cell in CELLS if cell not in results]
+    more = f"\nNot run yet: {len(left)} of {len(CELLS)} cells, {', '.join(left)}.\n" if left else ""
+    return _INTRODUCTION + "".join(lines) + more + ("\nFailures:\n\n" + "".join(failures) if failures else "")
 
 
 if __name__ == "__main__":
