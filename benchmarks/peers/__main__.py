@@ -80,8 +80,9 @@ def markdown(cells: list[dict[str, Any]]) -> str:
     lines = [
         "# The peers on the networks of the benchmark",
         "",
-        "The same checkpoints, calibration images, measure and fine-tune as in [compression.md](compression.md), where this",
-        "project's methods are. `removed` is what the peer removed when it was asked for the budget.",
+        "The same calibration images, measure and fine-tune as in [compression.md](compression.md), where this project's",
+        "methods are; the same checkpoints where the originals' accuracies (in brackets) are the same. `removed` is what the",
+        "peer removed when it was asked for the budget.",
         "",
         "    python -m benchmarks.peers",
         "",
@@ -89,7 +90,8 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for one in sorted(cells, key=lambda one: (list(NETWORKS).index(one["network"]), one["budget"], one["method"])):
-        start = f"| {TITLES[one['network']]} | {one['budget']:.0%} | {one['method']} "
+        original = f" ({one['original']:.2f} %)" if "original" in one else ""
+        start = f"| {TITLES[one['network']]}{original} | {one['budget']:.0%} | {one['method']} "
         if "failed" in one:
             lines.append(f"{start}| failed: {one['failed'][:120]} | | | | | | |")
         else:
