@@ -85,17 +85,24 @@ def test_moments_refuse_what_does_not_fit() -> None:
         Moments(4).merge(Moments(5))
 
 
-LAYERS = {
-    "plain": nn.Conv2d(4, 6, 3),
-    "padded, strided": nn.Conv2d(4, 6, 3, stride=2, padding=1),
-    "dilated, oblong": nn.Conv2d(4, 6, (3, 2), dilation=(2, 1), padding=(2, 0), stride=(1, 2)),
-    "same": nn.Conv2d(4, 6, (5, 3), padding="same"),
-    "reflected": nn.Conv2d(4, 6, 5, padding=2, padding_mode="reflect"),
-    "pointwise": nn.Conv2d(4, 6, 1, stride=2, bias=False),
-    "grouped": nn.Conv2d(4, 6, 3, padding=1, groups=2),
-    "depthwise": nn.Conv2d(4, 8, 3, padding=1, groups=4),
-    "rows": nn.Linear(9, 5),
-}
+def layers() -> dict[str, nn.Module]:
+    """The same weights in whatever order the tests run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {
+            "plain": nn.Conv2d(4, 6, 3),
+            "padded, strided": nn.Conv2d(4, 6, 3, stride=2, padding=1),
+            "dilated, oblong": nn.Conv2d(4, 6, (3, 2), dilation=(2, 1), padding=(2, 0), stride=(1, 2)),
+            "same": nn.Conv2d(4, 6, (5, 3), padding="same"),
+            "reflected": nn.Conv2d(4, 6, 5, padding=2, padding_mode="reflect"),
+            "pointwise": nn.Conv2d(4, 6, 1, stride=2, bias=False),
+            "grouped": nn.Conv2d(4, 6, 3, padding=1, groups=2),
+            "depthwise": nn.Conv2d(4, 8, 3, padding=1, groups=4),
+            "rows": nn.Linear(9, 5),
+        }
+
+
+LAYERS = layers()
 
 
 def one_layer(layer: nn.Module) -> tuple[ReconstructedNetwork, Tensor]:
