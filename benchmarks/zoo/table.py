@@ -47,7 +47,8 @@ the {fx_count} and {export_count} models that they trace.
   equal within 1e-9 in float64 (1e-3 in float32 above 100 million parameters). {amplified}
 - **lowrank**: half of the MACs gone from every layer that the compressor of that name takes (`scheme="channel"`, four random
   images, without the final refit); runs on other data, finite, with the MACs that were promised. The number is the share
-  of the network's MACs that was removed. Refused where it was not tried: networks whose fits take more than some 20 seconds.
+  of the network's MACs that was removed. Refused where it was not tried: networks whose fits take more than some
+  20 seconds (a model measured with an earlier, lower limit names that one below).
 - **files**: saved as `.pkl` and as `.json`, loaded in a process in which torchvision and timm cannot be imported, equal bits.
 - **seconds**: CPU time of one thread at the small image sizes of `zoo/models.py`. Capture with its own checks of the record,
   `fx` and `export`: the same model in the same process, each after a small network. `forward s`: the model on one image, eager,
