@@ -82,7 +82,9 @@ def conv(draw: Draw, x: Tensor) -> Step:
     kernel = kernel if stride > 1 or kernel != 2 else 1
     n, bias = draw.integers(1, 12), draw.flag()
     mode = draw.choice(["zeros", "zeros", "reflect"])
-    layer = nn.Conv2d(x.shape[1], n, kernel, stride, kernel // 2, bias=bias, padding_mode=mode if kernel == 3 else "zeros")
+    if kernel != 3 or min(x.shape[2:]) < 2:  # one pixel has no neighbour to reflect
+        mode = "zeros"
+    layer = nn.Conv2d(x.shape[1], n, kernel, stride, kernel // 2, bias=bias, padding_mode=mode)
     return Step("conv", lambda self, x: self.conv(x), {"conv": layer})
 
 
