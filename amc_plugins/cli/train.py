@@ -107,7 +107,7 @@ def export(
     ],
     settings: SettingsOption = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read the file back and compare the outputs bit for bit.")
+        bool, typer.Option("--verify/--no-verify", help="Read the file back and compare the outputs.")
     ] = True,
     inputs: Input = None,
     weights: Weights = None,
@@ -117,7 +117,9 @@ def export(
 ) -> None:
     """Write a network in an exporter's form.
 
-    The file is read back and its outputs are compared with the network's.
+    The file is read back and its outputs are compared with the network's. Where settings change
+    these (`storage=int8` rounds the weights), the file is compared with what was to be written,
+    and a warning says by how much that differs.
 
     \b
     amc export retrained.pkl vnmodel -o net.vnmodel --set model_base_size_hw=[224,224]
@@ -132,7 +134,7 @@ def export(
     if json:
         render.document({"exporter": exporter, "file": str(path), "bytes": path.stat().st_size, "verified": verify})
     else:
-        checked = ", equal after reading it back" if verify else ", not checked"
+        checked = ", read back and checked" if verify else ", not checked"
         render.text(f"{path}  {path.stat().st_size:,} bytes{checked}")
 
 

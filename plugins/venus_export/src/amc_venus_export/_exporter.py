@@ -54,8 +54,8 @@ class VnModelExporter(Exporter):
     def verify(self, path: Path, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
         """Reload with every check and compare the outputs bit for bit with the network that was to be written.
 
-        That is `network`, after folding and with the weights rounded as the settings ask. What these do to the outputs is
-        logged.
+        That is `network`, after folding and with the weights rounded as the settings ask. What rounding does to the outputs is
+        a WARNING of the log, what folding does an INFO.
 
         Raises:
             CheckFailed: the file computes something else, or folding changes the outputs by more than 1e-4 of the largest.
@@ -67,7 +67,11 @@ class VnModelExporter(Exporter):
         if meant is not network:
             device = next((one.device for one in network.state_dict().values()), torch.device("cpu"))
             difference = largest_difference(meant.to(device), network, inputs)
-            _log.info("%s: folding and rounding change the outputs by %.2g of the largest", path, difference)
+            if storages:
+                scheme, changed = self.settings.storage, "folding and rounding" if self.settings.fold_norms else "rounding"
+                _log.warning("%s: %s to %s changes the outputs by %.2g of the largest", path, changed, scheme, difference)
+            else:
+                _log.info("%s: folding changes the outputs by %.2g of the largest", path, difference)
             if not storages and difference > _FOLDING:
                 raise CheckFailed(f"folding batch norms changes the outputs by {difference:.2g} of the largest")
         verify_reload(self.load(path), meant, inputs)
