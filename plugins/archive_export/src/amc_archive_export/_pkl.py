@@ -115,11 +115,17 @@ def _unpickle(path: Path, file: IO[bytes], device: str) -> Any:
     try:
         return torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises a dozen types on damaged files
-        reason = str(error).strip().split("\n")[0][:300]
         raise DocumentError(
-            f"{path} is refused: it is damaged, or its pickle asks for code to run ({type(error).__name__}: {reason})",
+            f"{path} is refused: it is damaged, or its pickle asks for code to run ({type(error).__name__}: {_reason(error)})",
             hint="only files of the `pkl` exporter load; torch.load(weights_only=False) would run the code of whoever made it",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What torch found, without the advice around it to load the file with `weights_only=False`."""
+    paragraphs = [one.strip() for one in str(error).split("\n\n") if one.strip()]
+    found = [one for one in paragraphs if "weights_only" not in one] or paragraphs or ["no reason given"]
+    return found[0].splitlines()[0][:300]
 
 
 def _parts(path: Path, archive: Any) -> tuple[Document, dict[str, Tensor]]:
