@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from amc_plugins.core.registry import reset_registry
-from tests.doc_blocks import Page, blocks
+from tests.doc_blocks import RUN, SHOWN, Page, blocks, unfenced
 
-__all__ = ["run_page", "yours"]
+__all__ = ["check_fences", "run_page", "yours"]
 
 YOURS = Path(__file__).parent / "fixtures" / "docs"
 
@@ -30,6 +30,13 @@ def yours(folder: Path) -> dict[str, Any]:
         example = torch.rand(1, 3, 224, 224)
     torch.save(model.state_dict(), folder / "trained.pt")
     return {"model": model, "example": example, "loader": data["train"](), "validation": data["validation"]()}
+
+
+def check_fences(page: Path) -> None:
+    """All code of a page is fenced and says its language; else it would be left out of what runs."""
+    assert not unfenced(page)
+    for one in blocks(page):
+        assert one.language in (*RUN, *SHOWN), f"{one}: `{one.language}` is none of {RUN} and {SHOWN}"
 
 
 def run_page(page: Path, folder: Path, given: Mapping[str, Any]) -> Page:

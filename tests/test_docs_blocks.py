@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doc_blocks import RUN, SHOWN, Block, blocks, unfenced
-from tests.doc_pages import run_page, yours
+from tests.doc_blocks import RUN, Block, blocks, unfenced
+from tests.doc_pages import check_fences, run_page, yours
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -53,10 +53,7 @@ def test_the_blocks_of_a_page_run(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_code_is_fenced_and_says_its_language(page: Path) -> None:
-    """Otherwise it would be left out above."""
-    assert not unfenced(page)
-    for one in blocks(page):
-        assert one.language in (*RUN, *SHOWN), f"{one}: `{one.language}` is none of {RUN} and {SHOWN}"
+    check_fences(page)
 
 
 def test_what_does_not_run_says_why() -> None:
