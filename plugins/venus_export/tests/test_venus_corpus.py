@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from amc_venus_export import CODES, VnModelError, open_vnmodel
+from amc_venus_export import CODES, VnModelError, _schema, open_vnmodel
 from amc_venus_export.drafts import sample
 from amc_venus_export.hostile import CASES, Case, main
 
@@ -47,6 +47,16 @@ def test_generic_opening_keeps_what_only_handlers_refuse(case: Case, tmp_path: P
     with pytest.raises(VnModelError) as caught:
         model.network()
     assert caught.value.code == case.code
+
+
+def test_a_long_op_id_is_refused_before_it_is_remembered() -> None:
+    """Op ids that were looked at are kept; texts of a hostile file must not pile up there."""
+    draft = sample()
+    draft.document["nodes"] = [{**node, "op": f"vn.{'a' * 100_000}"} for node in draft.document["nodes"][:1]]
+    _schema._is_op.cache_clear()
+    with pytest.raises(VnModelError) as caught:
+        open_vnmodel(draft.pack())
+    assert caught.value.code == "OP_ID" and _schema._is_op.cache_info().currsize == 0
 
 
 def test_the_corpus_is_complete() -> None:

@@ -120,7 +120,7 @@ def _node(value: object, where: str, newer: bool) -> Plain:
         if not _plain_name(node[key]):
             _name(node[key], f"{where}.{key}")
     op = _text(node["op"], f"{where}.op")
-    if not _is_op(op):
+    if len(op) > 128 or not _is_op(op):  # long texts do not get into the cache
         raise VnModelError("OP_ID", f"{_show(op)} is no op id", f"{where}.op")
     if type(node["op_version"]) is not int:
         raise VnModelError("SCHEMA_TYPE", f"expected an integer, found {_show(node['op_version'])}", f"{where}.op_version")
@@ -276,7 +276,7 @@ def _metadata(value: object, limits: Limits) -> None:
 
 @lru_cache(maxsize=1024)
 def _is_op(text: str) -> bool:
-    return len(text) <= 128 and _OP.fullmatch(text) is not None
+    return _OP.fullmatch(text) is not None
 
 
 def _plain_name(value: object) -> bool:
