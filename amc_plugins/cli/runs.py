@@ -171,6 +171,8 @@ def _print_steps(results: Results) -> None:
         rows.append([step.name, f"{step.macs:,}", removed, f"{step.parameters:,}", *accuracies, f"{step.seconds:.1f}"])
     columns = ["step", "MACs", "removed", "parameters", *parts, "seconds"]
     render.table(columns, rows, right=columns[1:])
+    if results.stopped:
+        render.text(f"\nno further round: {results.stopped}")
     files = [one for step in results.steps for one in step.files]
     if files:
         render.text()

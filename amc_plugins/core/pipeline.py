@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from amc_plugins.core.opening import RecipeData, open_network
 from amc_plugins.core.preparation import forget
 from amc_plugins.core.recipe import Recipe
 from amc_plugins.core.registry import registry
+from amc_plugins.core.rounds import remaining, share_of_round
 from amc_plugins.core.runs import Run
 from amc_plugins.core.search import Evaluation, Search
 from amc_plugins.core.snapshots import load_snapshot, save_snapshot
@@ -54,6 +56,10 @@ class _Runner:
         self.data = RecipeData(recipe.data, base, recipe.seed)
         self.done: dict[str, dict[str, Any]] = {}
         self.steps: list[dict[str, Any]] = []
+        self.result = "capture"
+        """The step whose network is the result so far."""
+        self.stopped = ""
+        """Why there were fewer rounds than planned."""
         self.files = _fingerprints(recipe, base)
         found = _read_results(folder)
         if found is not None:
@@ -107,6 +113,8 @@ class _Runner:
             "title": self.recipe.title,
             "recipe": _identity(self.recipe),
             "files": self.files,
+            "result": self.result,
+            "stopped": self.stopped,
             "steps": self.steps,
         }
         with atomic_write(self.folder / RESULTS) as temporary:
@@ -116,7 +124,57 @@ class _Runner:
         network = open_network(self.recipe.network, self.base, seed=self.recipe.seed).to(self.recipe.device)
         return network, {"opaque": [text for key, text in network.graph.metadata.items() if key.startswith("opaque:")]}
 
-    def compressed(self, network: ReconstructedNetwork, number: int) -> tuple[ReconstructedNetwork, dict[str, Any]]:
+    def rounds(self, original: ReconstructedNetwork) -> ReconstructedNetwork:
+        """Compress and retrain until the recipe's rounds are done, its aim is reached, or its floor is missed."""
+        network = original
+        for number in range(1, self.recipe.planned_rounds + 1):
+            total = self.share(number)
+            if total is None and self.recipe.until is not None:
+                self.stopped = f"{1 - remaining(self.steps):.1%} were removed by then"
+                break
+            before = network
+            network = self.step(f"round{number}-compress", "compress", partial(self.compressed, before, number, total))
+            if self.recipe.train is not None:
+                network = self.step(f"round{number}-train", "train", partial(self.trained, network, original))
+            missed = self.below_floor(self.steps[-1])
+            if missed and number > 1:
+                self.stopped = f"round {number} is left out: its {missed}"
+                network = before
+                break
+            self.result = self.steps[-1]["name"]
+            if missed and number < self.recipe.planned_rounds:
+                self.stopped = f"after round 1, {missed}"
+                break
+        if self.stopped:
+            logger.info("no further round: %s", self.stopped)
+        return network
+
+    def share(self, number: int) -> float | None:
+        """What a round removes of the network that it starts from; None when there is no such share, or none is missing."""
+        total, until = self.recipe.compress.total, self.recipe.until
+        if total is None or until is None:
+            return total
+        return share_of_round(total, until, remaining(self.steps), last=number == self.recipe.planned_rounds)
+
+    def below_floor(self, step: dict[str, Any]) -> str:
+        """How a step's network misses the recipe's floor, in words; nothing when it does not."""
+        floor = self.recipe.floor
+        if floor is None or (reached := step["accuracy"]["validation"]) >= floor.accuracy:
+            return ""
+        return f"validation accuracy is {reached:.4f}, below the floor of {floor.accuracy:g}"
+
+    def check_floor(self) -> None:
+        """Raises `CheckFailed` when the result misses the recipe's floor."""
+        (step,) = (one for one in self.steps if one["name"] == self.result)
+        if missed := self.below_floor(step):
+            raise CheckFailed(
+                f"the result's {missed}",
+                hint=f"remove less, train longer, or lower the floor; everything is kept in {self.folder}",
+            )
+
+    def compressed(
+        self, network: ReconstructedNetwork, number: int, total: float | None
+    ) -> tuple[ReconstructedNetwork, dict[str, Any]]:
         section = self.recipe.compress
         budget = Budget(section.budget, section.batch, section.threads)
         plan = engine.prepare(
@@ -124,7 +182,7 @@ class _Runner:
             section.method,
             calibration=self.data.calibration,
             seed=self.recipe.seed,
-            budget=section.total if section.budget == "macs" else None,
+            budget=total if section.budget == "macs" else None,
             run=self.run,
             **section.settings,
         )
@@ -132,7 +190,7 @@ class _Runner:
         if self.recipe.tune is None:
             result = engine.carry_out(
                 plan,
-                total=section.total,
+                total=total,
                 ratio=section.ratio,
                 ratios=section.ratios,
                 allocation=section.allocation,
@@ -143,11 +201,11 @@ class _Runner:
             )
         else:
             tune = self.recipe.tune
-            assert section.total is not None
+            assert total is not None
             search = engine.tune(
                 plan,
                 tune.method,
-                total=section.total,
+                total=total,
                 budget=budget,
                 evaluate=tune.objective,
                 data=self.data.need("validation") if tune.objective == "accuracy" else None,
@@ -198,13 +256,7 @@ def run_recipe(recipe: Recipe, base: Path, observers: Iterable[object] = ()) -> 
     with Run(recipe.title, folder, told, _step_names(recipe)) as run:
         runner = _Runner(recipe, base, run, folder)
         original = runner.step("capture", "capture", runner.captured)
-        network = original
-        for number in range(1, recipe.rounds + 1):
-            before, index = network, number
-            network = runner.step(f"round{number}-compress", "compress", lambda: runner.compressed(before, index))  # noqa: B023
-            if recipe.train is not None:
-                smaller = network
-                network = runner.step(f"round{number}-train", "train", lambda: runner.trained(smaller, original))  # noqa: B023
+        network = runner.rounds(original)
         files = runner.exported(network)
         exported: dict[str, Any] = {"name": "export", "kind": "export", "files": [_file(path, folder) for path in files]}
         if recipe.speed and recipe.report:
@@ -218,19 +270,8 @@ def run_recipe(recipe: Recipe, base: Path, observers: Iterable[object] = ()) -> 
             run.artifact_written(report)
             files.append(report)
         result = RunResult(folder, network, runner.steps, files)
-        _check_floor(recipe, runner, network)
+        runner.check_floor()
     return result
-
-
-def _check_floor(recipe: Recipe, runner: _Runner, network: ReconstructedNetwork) -> None:
-    if recipe.floor is None:
-        return
-    reached = runner.accuracy(network, "validation")
-    if reached < recipe.floor.accuracy:
-        raise CheckFailed(
-            f"the result's validation accuracy is {reached:.4f}, below the floor of {recipe.floor.accuracy:g}",
-            hint=f"remove less, train longer, or lower the floor; everything is kept in {runner.folder}",
-        )
 
 
 def done_before(recipe: Recipe, base: Path) -> list[str]:
@@ -249,7 +290,7 @@ def done_before(recipe: Recipe, base: Path) -> list[str]:
 
 def _step_names(recipe: Recipe) -> tuple[str, ...]:
     kinds = ("compress", "train") if recipe.train is not None else ("compress",)
-    rounds = (f"round{number}-{kind}" for number in range(1, recipe.rounds + 1) for kind in kinds)
+    rounds = (f"round{number}-{kind}" for number in range(1, recipe.planned_rounds + 1) for kind in kinds)
     return ("capture", *rounds, "export")
 
 

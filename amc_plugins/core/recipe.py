@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from amc_plugins.core.errors import AmcError, RecipeError
 from amc_plugins.core.example_inputs import ExampleInput, parse_input
 from amc_plugins.core.near_files import nearest_file
+from amc_plugins.core.rounds import planned_rounds
 from amc_plugins.core.validation import problem_lines
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ class TrainSection(_Section):
 
 
 class FloorSection(_Section):
-    """The accuracy that the result must have on the validation data; missing it ends the run with exit code 1."""
+    """The accuracy that the result must have on the validation data. A later round that falls below it is left out, and the
+    round before gives the result; when the first one does, the run ends with exit code 1."""
 
     accuracy: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="the least accuracy, as a share", examples=[0.9])
 
@@ -173,8 +175,16 @@ class Recipe(_Section):
     title: str = Field("AMC run", description="the heading of the report")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of all randomness")
     folder: str = Field(description="the run folder, relative to the recipe", examples=["runs/compressed"])
-    rounds: Annotated[int, Field(ge=1)] = Field(
-        1, description="how often to compress and retrain; every round removes its own share"
+    rounds: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="how often to compress and retrain; every round removes its own share of what the one before left; "
+        "default: once, or as often as `until` needs",
+    )
+    until: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None,
+        description="instead of `rounds`: go on until this share of the original is removed; every round removes "
+        "`compress.total` of what is left, the last one only what is missing",
+        examples=[0.7],
     )
     device: str = Field("cpu", description="`cpu`, `cuda`, `cuda:1`, ...")
     observers: list[str] = Field(default_factory=list, description="observer plugins to tell")
@@ -199,6 +209,7 @@ class Recipe(_Section):
             problems.append("`compress.total` is needed to tune: it is the search's budget")
         if self.tune is not None and self.tune.objective == "accuracy" and self.data.validation is None:
             problems.append('`data.validation` is needed for `tune.objective = "accuracy"`')
+        problems += self._rounds_problems()
         if self.compress.accuracy_first and self.data.validation is None:
             problems.append("`data.validation` is needed for `compress.settings.accuracy_threshold`")
         if self.compress.accuracy_first and self.tune is not None:
@@ -208,6 +219,28 @@ class Recipe(_Section):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _rounds_problems(self) -> list[str]:
+        if self.until is None:
+            return []
+        problems = []
+        if self.rounds is not None:
+            problems.append("`rounds` says how often to compress, and `until` how far: leave one out")
+        if self.compress.accuracy_first:
+            problems.append(
+                "`compress.settings.accuracy_threshold` says how far to compress, and so does `until`: leave one out"
+            )
+        elif not self.compress.total:
+            problems.append("`compress.total` is needed with `until`: it is the share that one round removes")
+        return problems
+
+    @property
+    def planned_rounds(self) -> int:
+        """The most rounds there will be."""
+        if self.until is None:
+            return self.rounds or 1
+        assert self.compress.total is not None
+        return planned_rounds(self.compress.total, self.until)
 
 
 def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -248,9 +281,7 @@ def checked(plain: Mapping[str, Any], what: str) -> Recipe:
     problems.extend(_plugin_problems(plain))
     if problems or recipe is None:
         listed = "\n".join(f"  {line}" for line in dict.fromkeys(problems))
-        raise RecipeError(
-            f"{what} is not a valid recipe:\n{listed}", hint="`amc plugins show NAME` lists a plugin's settings"
-        )
+        raise RecipeError(f"{what} is not a valid recipe:\n{listed}", hint="`amc plugins show NAME` lists a plugin's settings")
     return recipe
 
 

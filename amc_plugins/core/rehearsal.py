@@ -71,15 +71,16 @@ class _Rehearsal:
         batches = self._first_batches(network)
         compresses, trains = self._compresses(network, batches), self._trains()
         planned = [("capture", words)]
-        for number in range(1, self.recipe.rounds + 1):
-            planned.append((f"round{number}-compress", compresses))
+        for number in range(1, (rounds := self.recipe.planned_rounds) + 1):
+            last = f"; only what is missing of {self.recipe.until:.1%}" if self.recipe.until and number == rounds > 1 else ""
+            planned.append((f"round{number}-compress", compresses + last))
             if self.recipe.train is not None:
                 planned.append((f"round{number}-train", trains))
         planned += [("export", words) for words in self._exports(network)]
         if self.recipe.report:
             planned.append(("report", str(Path(self.recipe.folder) / "report.html")))
         if self.recipe.floor is not None:
-            planned.append(("floor", f"validation accuracy of at least {self.recipe.floor.accuracy:g}, else exit code 1"))
+            planned.append(("floor", self._floor(self.recipe.floor.accuracy)))
         self._plugins("observers", self.recipe.observers, "observers")
         if self.problems:
             listed = "\n".join(f"  {line}" for line in self.problems)
@@ -197,6 +198,10 @@ class _Rehearsal:
                 if network is not None:
                     refuse_opaque(network, path.suffix)
             yield f"{name} to {path}"
+
+    def _floor(self, least: float) -> str:
+        later = "; a later round below it is left out" if self.recipe.planned_rounds > 1 else ""
+        return f"validation accuracy of at least {least:g}, else exit code 1{later}"
 
     def _plugins(self, kind: str, names: Iterable[str], where: str, settings: dict[str, Any] | None = None) -> None:
         for name in names:

@@ -42,8 +42,8 @@ def write_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     results = read_results(folder)
-    first, last = results.networks[0], results.networks[-1]
-    rounds = [step for step in results.steps if step.kind == "compress"]
+    first, last = results.kept[0], results.kept[-1]
+    rounds = [step for step in results.kept if step.kind == "compress"]
     lines = layer_lines(first.profile, last.profile, [step.detail for step in rounds])
     graphs, missing = _graphs(folder, results)
     page = templates().get_template("report.html.j2")
@@ -54,6 +54,7 @@ def write_report(folder: Path) -> Path:
         rules=graph_rules(),
         tiles=_tiles(results),
         steps=_step_rows(results),
+        stopped=results.stopped,
         progress=[one for one in (_accuracy_chart(results), _size_chart(results)) if one is not None],
         layers=_layer_rows(lines, len(rounds)),
         unknown=last.unknown,
@@ -87,8 +88,8 @@ class Tile:
 
 
 def _about(results: Results) -> str:
-    compress = [str(step.detail.get("method", "")) for step in results.steps if step.kind == "compress"]
-    train = [str(step.detail.get("method", "")) for step in results.steps if step.kind == "train"]
+    compress = [str(step.detail.get("method", "")) for step in results.kept if step.kind == "compress"]
+    train = [str(step.detail.get("method", "")) for step in results.kept if step.kind == "train"]
     words = [str(results.recipe.get("network", {}).get("source", ""))]
     if compress:
         words.append(f"compressed with {', '.join(dict.fromkeys(filter(None, compress))) or 'a compressor'}")
@@ -100,7 +101,7 @@ def _about(results: Results) -> str:
 
 
 def _tiles(results: Results) -> list[Tile]:
-    first, last = results.networks[0], results.networks[-1]
+    first, last = results.kept[0], results.kept[-1]
     moved = first is not last
     tiles = []
     for name, old, new in (("MACs", first.macs, last.macs), ("parameters", first.parameters, last.parameters)):
@@ -124,7 +125,7 @@ def _tiles(results: Results) -> list[Tile]:
 
 def _budget_tiles(results: Results) -> list[Tile]:
     """What the budget counted, where that has no tile of its own: from before the first round to after the last."""
-    spent = [step.detail["budget"] for step in results.steps if isinstance(step.detail.get("budget"), dict)]
+    spent = [step.detail["budget"] for step in results.kept if isinstance(step.detail.get("budget"), dict)]
     if not spent or spent[-1].get("counts") not in ("activations", "latency"):
         return []
     name, unit, factor = {"activations": ("peak activations", "kB", 1e-3), "latency": ("latency", "ms", 1e3)}[
@@ -138,14 +139,14 @@ def _budget_tiles(results: Results) -> list[Tile]:
 
 
 def _step_rows(results: Results) -> list[dict[str, Any]]:
-    first = results.networks[0]
+    first, kept = results.networks[0], results.kept
     parts = [part for part in ("validation", "test") if any(part in step.accuracy for step in results.steps)]
     rows = []
     for step in results.networks:
         rows.append(
             {
                 "name": step.name,
-                "what": _what(step),
+                "what": _what(step) + ("" if step in kept else "; left out"),
                 "macs": count(step.macs),
                 "macs_share": 100.0 * step.macs / first.macs if step.macs is not None and first.macs else None,
                 "parameters": count(step.parameters),
@@ -287,7 +288,7 @@ def _graphs(folder: Path, results: Results) -> tuple[list[tuple[str, str, Graph]
     """(tab, totals, drawing) of the result compared with the original, and of the original; or why there are none."""
     from amc_plugins.core.drawing.picture import picture_of
 
-    first, last = results.networks[0], results.networks[-1]
+    first, last = results.kept[0], results.kept[-1]
     networks: Mapping[str, ReconstructedNetwork]
     try:
         networks = _snapshots(folder, first.name, last.name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from amc_plugins.core.drawing.matching import made_from
 from amc_plugins.core.errors import RecipeError
@@ -63,11 +63,29 @@ class Results(_Part):
     title: str = "AMC run"
     recipe: dict[str, Any] = Field(default_factory=dict)
     steps: list[Step] = Field(min_length=1)
+    result: str = ""
+    """The step whose network is the result so far; later ones were left out."""
+    stopped: str = ""
+    """Why there were fewer rounds than planned."""
+
+    @model_validator(mode="after")
+    def _result_is_a_step(self) -> Results:
+        if self.result and self.result not in [step.name for step in self.networks]:
+            raise ValueError(f"`result` is `{self.result}`, which is no step with a network")
+        return self
 
     @property
     def networks(self) -> list[Step]:
         """The steps that have a network, in order; the first is the original."""
         return [step for step in self.steps if step.profile]
+
+    @property
+    def kept(self) -> list[Step]:
+        """The networks up to the result; all of them while a run is not finished."""
+        networks = self.networks
+        finished = any(step.kind == "export" for step in self.steps)
+        end = [step.name for step in networks].index(self.result) + 1 if finished and self.result else len(networks)
+        return networks[:end]
 
 
 def read_results(folder: Path) -> Results:
