@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import math
 import os
@@ -10,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--only", action="append", choices=CELLS, metavar="CELL", help="run this cell, again if it is done")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="every N-th cell from the I-th on, for several processes")
-    parser.add_argument("--seconds", type=float, default=90.0, help="of tests in a cell, the shortest ones; inf for all")
+    parser.add_argument("--seconds", type=float, default=90.0, help="of tests in a cell, the shortest first; inf for all")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so many; the next run goes on")
     parser.add_argument("--fresh", action="store_true", help="forget earlier cells")
     parser.add_argument("--table", action="store_true", help="write the table from what is there, and run nothing")
@@ -79,7 +82,27 @@ def _wanted(cell: str) -> bool:
     return cell == EVERYTHING or found is None or bool(found["failed"])
 
 
+@contextmanager
+def _alone_with(cell: str) -> Iterator[bool]:
+    """Whether no other process runs the cell: the two would take each other's environment away."""
+    with open(_file(cell).with_suffix(".lock"), "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def _run(cell: str, seconds: float, left: float) -> None:
+    with _alone_with(cell) as alone:
+        if alone:
+            _run_alone(cell, seconds, left)
+        else:
+            _say(f"{cell}: another process runs it")
+
+
+def _run_alone(cell: str, seconds: float, left: float) -> None:
     folder = WORK / cell.replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
     python = environment_with(folder / "environment", CELLS[cell])
@@ -89,8 +112,7 @@ def _run(cell: str, seconds: float, left: float) -> None:
     found = _everything(python, environment, left) if cell == EVERYTHING else _cell(python, environment, cell, seconds)
     if found is not None:
         asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-        took = round(time.perf_counter() - started)
-        found |= {"seconds": took, "commit": asked.stdout.strip()}
+        found = {"seconds": round(time.perf_counter() - started), "commit": asked.stdout.strip(), **found}
         _file(cell).write_text(json.dumps(found, indent=1), encoding="utf-8")
         _say(f"{cell}: {_words(found)}")
     shutil.rmtree(folder / "environment")
@@ -111,7 +133,8 @@ def _everything(python: Path, environment: dict[str, str], left: float) -> dict[
         _say(f"{EVERYTHING}: {len(tests)} tests have run, {unknown} have not")
         return None
     failed = {name: one["failed"] for name, one in tests.items() if one["failed"]}
-    return {"passed": len(tests) - len(failed), "skipped": {}, "failed": failed}
+    took = round(sum(one["seconds"] for one in tests.values()))  # of all of them, whatever this run was left to do
+    return {"passed": len(tests) - len(failed), "skipped": {}, "failed": failed, "seconds": took}
 
 
 def _cell(python: Path, environment: dict[str, str], cell: str, seconds: float) -> dict[str, Any]:
@@ -139,13 +162,20 @@ def _words(found: dict[str, Any]) -> str:
 
 _INTRODUCTION = """# The matrix
 
-`make matrix`: every built-in plugin alone beside the core, and every one absent alone. In a cell the distribution is truly
-absent: an environment without its packages and entry points, for subprocesses too. A test is skipped only where it needs
-something that is absent: what it imports, and what it used in the run with everything (`recorder.py`). Left out are tests that
-ask for no plugin at all, which no absence can touch; and the longest ones, so that the others take 90 seconds together and the
-matrix ends within the hour (`--seconds inf` runs them). One real `pip uninstall` is in `tests/test_third_party.py`.
+`make matrix` runs the tests with everything installed, in the core alone, with each built-in distribution alone beside the
+core, and without each. What is absent is truly absent: neither its packages nor its entry points are in the environment, for
+subprocesses too. (One real `pip uninstall` is in `tests/test_third_party.py`.)
 
-| cell | passed | failed | skipped: needs what is absent | asks for no plugin | too long | s | commit |
+- *passed*, *failed*: the tests that ran in the cell; the first row counts the few that skip themselves, for want of CUDA or a
+  browser, as passed.
+- *needs what is absent*: skipped, because of what they import, what they say (`@pytest.mark.needs`), or what they were seen to
+  use with everything installed (`recorder.py`); for no other reason.
+- *asks for no plugin*: left out, because with everything installed they asked for none: no absence can touch them.
+- *too long*: left out for time alone, the longest of what remains. Those that run may take `--seconds` together (90 unless it
+  is given), counted as they took with everything installed; `--seconds inf` leaves none out.
+- *s*: the cell from start to end; of the first row the sum of its tests.
+
+| cell | passed | failed | needs what is absent | asks for no plugin | too long | s | commit |
 |---|--:|--:|--:|--:|--:|--:|---|
 """
 
