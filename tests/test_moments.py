@@ -76,6 +76,20 @@ def test_merged_moments_equal_those_of_all_samples(groups: int) -> None:
         assert close(whole.cross[2], covariance(x[:, 4:], y[:, 6:]), 1e-6)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_wide_moments_equal_the_samples(groups: int) -> None:
+    """Of wide inputs only one triangle is summed: G is whole and symmetric all the same, also after merging."""
+    x, y = normal(2600, groups * 1100) + 3, normal(2600, groups * 2, seed=1)
+    moments, rest = Moments(groups * 1100, groups * 2, groups=groups), Moments(groups * 1100, groups * 2, groups=groups)
+    for part, moment in ((slice(0, 700), moments), (slice(700, 1600), moments), (slice(1600, 2600), rest)):
+        moment.update(x[part], y[part])
+    moments.merge(rest)
+    for group, (own_x, own_y) in enumerate(zip(x.chunk(groups, 1), y.chunk(groups, 1), strict=True)):
+        gram = moments.gram.reshape(groups, 1100, 1100)[group]
+        assert close(gram, covariance(own_x, own_x), 1e-6) and torch.equal(gram, gram.T)
+        assert close(moments.cross.reshape(groups, 1100, 2)[group], covariance(own_x, own_y), 1e-6)
+
+
 def test_moments_refuse_what_does_not_fit() -> None:
     with pytest.raises(GraphError, match="take x of 4"):
         Moments(4).update(torch.zeros(3, 5))

@@ -46,6 +46,8 @@ _FEWEST_ROWS = 20_000
 _BLOCK_ELEMENTS = 1 << 23
 _ROWS = 512
 """Rows of one matrix product. The error of float32 sums grows with their length, on some processors linearly."""
+_WIDE, _STRIP = 1024, 512
+"""Of x with more entries only the upper triangle of x x^T is summed, in strips of so many rows: a third of the time."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Moments:
         self.inputs, self.outputs, self.groups = inputs, outputs, groups
         self.count = 0
         m, n = inputs // groups, outputs // groups
+        self._wide = m > _WIDE
         options: dict[str, Any] = {"dtype": torch.float64, "device": device}
         self._shift_x = torch.zeros(inputs, **options)
         self._shift_y = torch.zeros(outputs, **options)
@@ -87,7 +90,10 @@ class Moments:
             self._shift_x = x.mean(0).double()
         x = x - self._shift_x.to(x.dtype)
         self._sum_x += x.sum(0, dtype=torch.float64)
-        self._xx += self._products(x, x)
+        if self._wide:
+            self._add_squares(x)
+        else:
+            self._xx += self._products(x, x)
         if y is not None:
             y = _precise(y)
             if self.count == 0:
@@ -107,6 +113,14 @@ class Moments:
             total = added if total is None else total.add_(added)
         assert total is not None
         return total
+
+    def _add_squares(self, x: Tensor) -> None:
+        """As `_products(x, x)`, added to `_xx` on and above the diagonal; what is below it is not used."""
+        for some in x.split(_ROWS):
+            grouped = some.reshape(len(some), self.groups, -1).transpose(0, 1)
+            for start in range(0, grouped.shape[2], _STRIP):
+                left = grouped[:, :, start : start + _STRIP].transpose(1, 2)
+                self._xx[:, start : start + _STRIP, start:] += left @ grouped[:, :, start:]
 
     def merge(self, other: Moments) -> None:
         """Add another's samples, whatever its shift."""
@@ -165,17 +179,17 @@ class Moments:
         return flat.reshape(self.groups, -1)
 
     def _centred(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        means = self._split(left) / self._samples, self._split(right) / self._samples
-        centred = products / self.count - _outer(*means)
-        if left is right:
+        centred = products / self._samples - _outer(self._split(left) / self.count, self._split(right) / self.count)
+        if products is self._xx and self._wide:
+            centred = centred.triu() + centred.triu(1).transpose(1, 2)
+        elif left is right:
             centred = 0.5 * (centred + centred.transpose(1, 2))
         return centred[0] if self.groups == 1 else centred
 
 
 @dataclass
 class LayerMoments:
-    """A layer's moments with what a fit needs to know of it. Responses are those of the layer itself: before BN, before
-    activation."""
+    """A layer's moments with what a fit needs to know of it. Responses are the layer's own: before BN and activation."""
 
     name: str
     weight: Tensor
@@ -201,8 +215,7 @@ class LayerMoments:
         """W mean_x + b, exact; or the collected mean when y was collected."""
         if self.moments.outputs:
             return self.moments.mean_y
-        inputs = self.mean_x.reshape(self.groups, -1, 1)
-        return (self._grouped_weight @ inputs).reshape(-1) + self.bias
+        return (self._grouped_weight @ self.mean_x.reshape(self.groups, -1, 1)).reshape(-1) + self.bias
 
     @property
     def cross(self) -> Tensor:
