@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+import amc_plugins as amc
 from amc_plugins.core.registry import reset_registry
 from tests.doc_blocks import RUN, SHOWN, Page, blocks, unfenced
 
-__all__ = ["check_fences", "run_page", "yours"]
+__all__ = ["check_fences", "given", "run_page", "yours"]
 
 YOURS = Path(__file__).parent / "fixtures" / "docs"
 
@@ -30,6 +31,29 @@ def yours(folder: Path) -> dict[str, Any]:
         example = torch.rand(1, 3, 224, 224)
     torch.save(model.state_dict(), folder / "trained.pt")
     return {"model": model, "example": example, "loader": data["train"](), "validation": data["validation"]()}
+
+
+def given(folder: Path) -> dict[str, Any]:
+    """What the README of a distribution takes as yours: names in Python, and files in `folder`."""
+    names = yours(folder)
+    batches, validation = names["loader"][:2], names["validation"][:1]
+    network = amc.capture(names["model"], torch.zeros(1, 3, 32, 32))
+    for file in ("model.pkl", "smaller.json", "model.vnmodel"):
+        amc.export(network, file.rpartition(".")[2], folder / file)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    return {
+        "amc": amc,
+        "torch": torch,
+        "network": network,
+        "loader": [images for images, _ in batches],
+        "validation": validation,
+        "plan": amc.prepare(network, "pruning", calibration=[batches[0][0]]),
+        "train_loader": batches,
+        "val_loader": validation,
+        "criterion": torch.nn.CrossEntropyLoss(),
+        "optimizer": optimizer,
+        "scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 1e-4),
+    }
 
 
 def check_fences(page: Path) -> None:

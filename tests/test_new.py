@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from amc_plugins.cli.new import WHAT
 from amc_plugins.core.scaffold import TEMPLATES, names_of, write_distribution
 from amc_plugins.plugin import AmcError
 from tests import environments
+from tests.doc_blocks import Page
+from tests.doc_pages import check_fences, given, run_page
 from tests.environments import environment, install
 from tests.work_files import Command
 
@@ -134,6 +137,17 @@ def test_they_pass_their_own_tests_and_conformance_checks(run: Python, folder: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert not any(word in done.stdout for word in ("skipped", "xfailed", "warning")), done.stdout
+
+
+@pytest.mark.parametrize("what", NEW)
+def test_every_block_of_its_readme_runs(what: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process. `pytest`, one of the commands, has run in the test above, once for all six."""
+    commands = []
+    monkeypatch.setattr(Page, "_new_python", lambda page, *arguments: commands.append(arguments[:2]) or "")
+    shutil.copytree(folder / f"amc-{NEW[what]}", tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    check_fences(tmp_path / "README.md")
+    run_page(tmp_path / "README.md", tmp_path, given(tmp_path))
+    assert commands == [("-m", "pytest")]
 
 
 def test_ruff_has_nothing_to_say(folder: Path) -> None:

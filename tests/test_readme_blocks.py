@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-import amc_plugins as amc
 from tests.doc_blocks import RUN, Block, blocks
-from tests.doc_pages import check_fences, run_page, yours
+from tests.doc_pages import check_fences, given, run_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -26,29 +23,6 @@ RUNNING = [page for page in PAGES if page.parent.name not in ELSEWHERE and any(o
 
 def name_of(page: Path) -> str:
     return page.parent.relative_to(ROOT).as_posix()
-
-
-def given(folder: Path) -> dict[str, Any]:
-    """What a README takes as yours: names in Python, and files in `folder`."""
-    names = yours(folder)
-    batches, validation = names["loader"][:2], names["validation"][:1]
-    network = amc.capture(names["model"], torch.zeros(1, 3, 32, 32))
-    for file in ("model.pkl", "smaller.json", "model.vnmodel"):
-        amc.export(network, file.rpartition(".")[2], folder / file)
-    optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    return {
-        "amc": amc,
-        "torch": torch,
-        "network": network,
-        "loader": [images for images, _ in batches],
-        "validation": validation,
-        "plan": amc.prepare(network, "pruning", calibration=[batches[0][0]]),
-        "train_loader": batches,
-        "val_loader": validation,
-        "criterion": torch.nn.CrossEntropyLoss(),
-        "optimizer": optimizer,
-        "scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 1e-4),
-    }
 
 
 @pytest.mark.parametrize("page", RUNNING, ids=name_of)

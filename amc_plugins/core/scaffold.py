@@ -26,7 +26,9 @@ TEMPLATES: dict[str, dict[str, Any]] = {
         "contract": "amc_plugins.compression.Compressor",
         "use": """Half of a network's multiply-adds go:
 
-    amc compress model.py:network {name} --input 1x3x32x32 --calibration data.py:images --total 0.5 -o small.json""",
+```sh
+amc compress model.py:network {name} --input 1x3x32x32 --calibration data.py:images --total 0.5 -o small.json
+```""",
     },
     "tuner": {
         "kind": "tuners",
@@ -34,17 +36,25 @@ TEMPLATES: dict[str, dict[str, Any]] = {
         "contract": "amc_plugins.tuning.Tuner",
         "use": """It searches how much to remove where:
 
-    plan = amc.prepare(network, "pruning", calibration=loader)
-    search = amc.tune(plan, "{name}", total=0.5, evaluations=100)""",
+```python
+import amc_plugins as amc
+
+plan = amc.prepare(network, "pruning", calibration=loader)
+search = amc.tune(plan, "{name}", total=0.5, evaluations=100)
+```""",
         "dependencies": ["numpy"],
     },
     "trainer": {
         "kind": "trainers",
         "summary": "stochastic gradient descent on labels, with a cosine learning rate",
         "contract": "amc_plugins.training.Trainer",
-        "use": """It retrains a network:
+        "use": """It retrains a network, on batches of inputs and labels:
 
-    result = amc.train(network, "{name}", train=loader, validation=held_out, epochs=5)""",
+```python
+import amc_plugins as amc
+
+result = amc.train(network, "{name}", train=train_loader, validation=val_loader, epochs=5)
+```""",
     },
     "exporter": {
         "kind": "exporters",
@@ -52,25 +62,50 @@ TEMPLATES: dict[str, dict[str, Any]] = {
         "contract": "amc_plugins.exporting.Exporter",
         "use": """Files `{suffix}` are written, and read by every command that takes a network:
 
-    amc export model.py:network {name} --input 1x3x32x32 -o model{suffix}
-    amc profile model{suffix}""",
+```sh
+amc export model.py:network {name} --input 1x3x32x32 -o model{suffix}
+amc profile model{suffix}
+```""",
         "dependencies": ["numpy"],
     },
     "layer-handler": {
         "kind": "layer_handlers",
         "summary": "a trained scale per channel",
         "contract": "amc_plugins.handlers.LayerHandler",
-        "use": """Networks with a `{title}` are captured, compressed and saved as any others:
+        "use": """Networks with a `{title}` are captured, compressed and saved as any others. With such a network in `mine.py`,
 
-    amc profile model.py:network --input 1x3x32x32""",
+```python title="mine.py"
+from torch import nn
+
+from {package}.layers import {title}
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), {title}(16), nn.ReLU(), nn.Conv2d(16, 8, 3))
+```
+
+every layer has its row, and none is opaque:
+
+```sh
+amc capture mine.py:network --input 1x3x32x32 --strict
+amc profile mine.py:network --input 1x3x32x32
+```""",
     },
     "observer": {
         "kind": "observers",
         "summary": "a CSV file of what happens in a run",
         "contract": "the observer hooks, for example `amc_epoch_ended(epoch, metrics)`",
-        "use": """A run that names it leaves the file in its folder; in a recipe:
+        "use": """A run that names it leaves the file in its folder. In a recipe:
 
-    observers = ["{name}"]""",
+```toml
+observers = ["{name}"]
+```
+
+or, for one run:
+
+```sh
+amc run recipe.toml --set 'observers=["{name}"]'
+```""",
     },
 }
 """What `amc new` takes -> the kind of plugin, and what the templates say of it."""
