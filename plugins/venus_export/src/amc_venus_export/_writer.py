@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticSerializationError
@@ -17,6 +17,7 @@ from amc_venus_export._bytes import bytes_of, check_byte_order
 from amc_venus_export._crc import crc32
 from amc_venus_export._encoding import encode
 from amc_venus_export._errors import VnModelError
+from amc_venus_export._file import write_pieces
 from amc_venus_export._header import ALIGNMENT, HEADER_BYTES, MAX_GAP, Header, round_up
 from amc_venus_export._limits import DEFAULT_LIMITS
 from amc_venus_export._reader import parse_graph
@@ -48,24 +49,10 @@ def write_vnmodel(
     Raises:
         VnModelError: the document could not be read back, or the tensors are not its own.
     """
-    size, parts = vnmodel_parts(
-        document, tensors, stored=stored, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align
-    )
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        _reserve(file.fileno(), size)
-        for part in parts:
-            file.write(part)
-
-
-def _reserve(file: int, size: int) -> None:
-    """Have the file laid out at once where the file system can: a full disk is known first, and writing is faster."""
-    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
-        return
-    try:
-        os.posix_fallocate(file, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV):  # this file system cannot
-            raise
+    layout = _laid_out(document, tensors, stored=stored, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align)
+    with atomic_write(path) as temporary:
+        write_pieces(temporary, layout.size, layout.pieces())
+        layout.check()  # the disk is at work meanwhile; a file that fails never gets its name
 
 
 def vnmodel_parts(
@@ -78,6 +65,57 @@ def vnmodel_parts(
     align: int = 64,
 ) -> tuple[int, Iterator[bytes | memoryview]]:
     """The bytes of the file, and its pieces in order. Raises as `write_vnmodel`, before there are pieces."""
+    layout = _laid_out(document, tensors, stored=stored, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align)
+    layout.check()
+    return layout.size, layout.pieces()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A file that is not written yet."""
+
+    graph: bytes
+    views: list[memoryview]
+    data_offset: int
+    data_bytes: int
+
+    @property
+    def size(self) -> int:
+        return self.data_offset + self.data_bytes
+
+    def check(self) -> None:
+        """The reader's own checks of the graph. Raises `VnModelError` for what it would refuse."""
+        parse_graph(self.graph, self.data_bytes, DEFAULT_LIMITS)
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The bytes of the file in order; none is empty."""
+        yield Header(len(self.graph), self.data_offset, self.data_bytes, self.size, crc32(self.graph)).pack()
+        yield self.graph
+        at = HEADER_BYTES + len(self.graph)
+        yield from _zeros(self.data_offset - at)
+        at = 0
+        for view in self.views:
+            start = round_up(at, ALIGNMENT)
+            yield from _zeros(start - at)
+            if view.nbytes:
+                yield view
+            at = start + view.nbytes
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    if count:
+        yield bytes(count)
+
+
+def _laid_out(
+    document: Document,
+    tensors: Mapping[str, Tensor],
+    *,
+    stored: Mapping[str, Storage | Stored] | None,
+    model_id: int,
+    model_base_size_hw: tuple[int, int] | None,
+    align: int,
+) -> _Layout:
     check_byte_order()
     if align not in (ALIGNMENT, MAX_GAP):
         raise VnModelError("DATA_MISALIGNED", f"align={align}, expected {ALIGNMENT} or {MAX_GAP}")
@@ -91,22 +129,7 @@ def vnmodel_parts(
         placements.append({**placement, "quant": forms[name].plain()} if name in forms else placement)
         end = offset + view.nbytes
     graph = _graph(_document_text(document), placements, model_id, model_base_size_hw)
-    parse_graph(graph, end, DEFAULT_LIMITS)
-    graph_end = HEADER_BYTES + len(graph)
-    data_offset = round_up(graph_end, align)
-    header = Header(len(graph), data_offset, end, data_offset + end, crc32(graph))
-
-    def pieces() -> Iterator[bytes | memoryview]:
-        yield header.pack()
-        yield graph
-        yield bytes(data_offset - graph_end)
-        at = 0
-        for view in views.values():
-            yield bytes(round_up(at, ALIGNMENT) - at)
-            yield view
-            at = round_up(at, ALIGNMENT) + view.nbytes
-
-    return data_offset + end, pieces()
+    return _Layout(graph, [*views.values()], round_up(HEADER_BYTES + len(graph), align), end)
 
 
 def _views(document: Document, tensors: Mapping[str, Tensor], stored: Mapping[str, Storage | Stored]) -> dict[str, memoryview]:
