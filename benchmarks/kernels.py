@@ -9,6 +9,7 @@ the least of interleaved rounds. The runtime is built twice by CMake, with its r
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -125,6 +126,7 @@ def row(name: str, model: nn.Module) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
     torch.set_num_threads(1)
     lines = ["# The runtime's kernels", "", *(__doc__ or "").strip().split("\n")[:1], ""]
     lines += ["    .venv/bin/python -m benchmarks.kernels", ""]

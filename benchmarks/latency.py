@@ -7,6 +7,7 @@ One thread, batch 64, eager; both networks timed in turns. Layer times are kept 
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -41,6 +42,7 @@ def rows(name: str, method: str, total: float) -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
     torch.set_num_threads(1)
     lines = ["# A budget of latency", "", f"`{Path(__file__).stem}.py`; one thread, batch 64, before any retraining.", ""]
     lines += ["| network | method | asked to remove | MACs removed | latency | accuracy, points |", "|---|---|---|---|---|---|"]

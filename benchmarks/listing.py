@@ -5,6 +5,7 @@ python -m benchmarks.listing        # writes benchmarks/results/listing.md; abou
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -51,6 +52,7 @@ def measured(folder: Path) -> tuple[int, int, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
     rows = []
     for count in COUNTS:
         with tempfile.TemporaryDirectory() as folder:
