@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from amc_lowrank._layers import LayerInfo, find_layers
 from amc_lowrank._options import Statistics
 from amc_lowrank._spatial import SpatialScheme
 from amc_lowrank._split import SplitProblem
+from amc_lowrank._tucker import TuckerScheme
 from torch import Tensor, nn
 
 from amc_plugins.compression import Calibration, Moments, collect_moments, linear_map
@@ -73,6 +75,40 @@ def test_conjugate_gradients_reach_the_dense_solution() -> None:
     dense = torch.linalg.solve(system, right).reshape(problem.p, 4)
     found = problem.solve_v(v, h, steps=60)
     assert float((found - dense).norm() / dense.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("parts", ["columns", "taps"])
+def test_one_factorisation_gives_the_solutions_of_all_ranks(parts: Literal["columns", "taps"]) -> None:
+    """Wide layers' curves; a column of V that is zero, as those of entries that never vary are, changes nothing."""
+    _, info, _, statistics = one_conv()
+    problem = SplitProblem(info, statistics, parts)
+    v = problem.start()
+    v[:, 1] = 0.0
+    ranks = [1, 2, len(v) // 2, len(v)]
+    for rank, (h, cross) in zip(ranks, problem.nested(v, ranks), strict=True):
+        own, own_cross = problem.features(v[:, :rank])
+        assert torch.allclose(cross, own_cross)
+        assert torch.allclose(h, problem.solve_h(own, own_cross), atol=1e-6 * float(h.abs().max()))
+        assert bool((h[:, 1:2] == 0).all())
+    assert problem.error(h, cross) == pytest.approx(problem.alternated(v, 0)[2], abs=1e-9)
+    assert list(problem.nested(v, [])) == []
+
+
+def test_schemes_without_alternation_offer_the_chains_of_their_start() -> None:
+    """What layers with long patches get: each option's error is that of its chain, and alternation is never worse."""
+    network, info, x, statistics = one_conv()
+    y = network.layer("0")(x).detach().double()
+    spread = float((y - y.mean((0, 2, 3), keepdim=True)).square().sum())
+    for quick, thorough in (
+        (SpatialScheme(choices=4, curve_rounds=0), SpatialScheme(choices=4)),
+        (TuckerScheme(3, 3, curve_rounds=0), TuckerScheme(3, 3)),
+    ):
+        fitted, best = quick.fit(info, statistics), thorough.fit(info, statistics)
+        assert fitted.options and [one.ranks for one in fitted.options] == [one.ranks for one in best.options]
+        for option in fitted.options:
+            made = nn.Sequential(*fitted.chain(info, option))(x).detach().double()
+            assert float((made - y).square().sum()) / spread == pytest.approx(option.error, rel=2e-3, abs=1e-9)
+        assert sum(one.error for one in best.options) < sum(one.error for one in fitted.options)
 
 
 def test_alternation_never_rises_and_beats_the_factors_of_the_weights() -> None:

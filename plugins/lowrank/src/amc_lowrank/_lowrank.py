@@ -74,9 +74,7 @@ class LowRank(Compressor):
                     by_name[name].weigh(metric, _PLAIN_SHARE)
             moments = done.part(
                 "statistics",
-                lambda: collect_moments(
-                    network, data, list(by_name), per_sample=settings.sampled_pixels_per_img, seed=seed
-                ),
+                lambda: collect_moments(network, data, list(by_name), per_sample=settings.sampled_pixels_per_img, seed=seed),
             )
             for name in done.layers(by_name):
                 statistics = Statistics.of(moments.pop(name))
@@ -107,9 +105,7 @@ class LowRank(Compressor):
         return OptionTable.of(info, fits, info.importance(statistics.output_gram))
 
 
-def _output_metrics(
-    network: ReconstructedNetwork, data: Calibration, infos: list[LayerInfo], seed: int
-) -> dict[str, Tensor]:
+def _output_metrics(network: ReconstructedNetwork, data: Calibration, infos: list[LayerInfo], seed: int) -> dict[str, Tensor]:
     """The Fisher metric of the outputs at every layer's responses."""
     names, axes = [info.name for info in infos], [-1 if info.kernel is None else 1 for info in infos]
     samples = _FISHER_SAMPLES if profile(network).total_macs < _LARGE else _FISHER_SAMPLES_LARGE

@@ -6,6 +6,7 @@ BMVC 2014, section 2.2; the fit is `_split`'s over the columns of a patch: V are
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +18,7 @@ from amc_lowrank._split import SplitProblem, cut
 
 __all__ = ["SpatialFit", "SpatialScheme", "spatial_chain"]
 
-_CURVE_ROWS = 1024
+_CURVE_ROWS = 384
 """Layers with longer patch columns keep the starting V in their curves; the final refit alternates for every layer."""
 
 
@@ -75,20 +76,22 @@ class SpatialScheme(Scheme):
         problem = SplitProblem(info, statistics, "columns")
         most = min((info.macs - 1) // self._macs(info, 1), problem.p, problem.parts * info.n)
         start = problem.start()[:, :most]
-        rounds = self.curve_rounds if problem.p <= _CURVE_ROWS else 0
-        gram, cross = problem.features(start)
+        ranks = rank_grid(most, self.choices)
         filters: dict[int, tuple[Tensor, Tensor]] = {}
         options: list[Option] = []
-        for rank in rank_grid(most, self.choices):
-            v = start[:, :rank].contiguous()
-            if rounds:
-                v, h, error = problem.alternated(v, rounds)
-            else:
-                h = problem.solve_h(gram[:, :rank, :, :rank], cross[:, :rank])
-                error = problem.error(h, cross[:, :rank])
+        for rank, (v, h, error) in zip(ranks, self._curve(problem, start, ranks), strict=True):
             filters[rank] = v.to(info.dtype), (h @ info.metric_inverse.T).to(info.dtype)
             options.append(Option(self.name, (rank,), self._macs(info, rank), error))
         return SpatialFit(filters, statistics.mean_x, statistics.mean_y, options)
+
+    def _curve(self, problem: SplitProblem, start: Tensor, ranks: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """V, H and the relative error for every rank."""
+        if self.curve_rounds and problem.p <= _CURVE_ROWS:
+            for rank in ranks:
+                yield problem.alternated(start[:, :rank].contiguous(), self.curve_rounds)
+        else:
+            for rank, (h, cross) in zip(ranks, problem.nested(start, ranks), strict=True):
+                yield start[:, :rank], h, problem.error(h, cross)
 
     def refit(self, info: LayerInfo, fitted: Fitted, option: Option, statistics: Statistics) -> tuple[list[nn.Module], float]:
         assert isinstance(fitted, SpatialFit)

@@ -7,6 +7,7 @@ least squares for H given V (exact) and for V given H (conjugate gradients) alte
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -76,6 +77,25 @@ class SplitProblem:
         """The best H for given features."""
         size = self.parts * gram.shape[1]
         return solve_gram(symmetric(gram.reshape(size, size)), cross.reshape(size, self.n), ridge=_RIDGE).reshape(cross.shape)
+
+    def nested(self, v: Tensor, ranks: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The best H (parts, d, n) and the features' cross moments (parts, d, n) for the first d columns of V, d in `ranks`.
+
+        One factorisation for all: with the features in the order of V's columns, `L L^T` of their Gram matrix has that of the
+        first d in its corner.
+        """
+        if not ranks:
+            return
+        gram, cross = self.features(v)
+        size = self.parts * v.shape[1]
+        factor, alive = cholesky(symmetric(gram.permute(1, 0, 3, 2).reshape(size, size)), ridge=_RIDGE)
+        right = cross.transpose(0, 1).reshape(size, self.n)
+        projected = torch.linalg.solve_triangular(factor, right[alive], upper=False)
+        for rank in ranks:
+            end = int((alive < rank * self.parts).sum())
+            h = right.new_zeros(rank * self.parts, self.n)
+            h[alive[:end]] = torch.linalg.solve_triangular(factor[:end, :end].T, projected[:end], upper=True)
+            yield h.reshape(rank, self.parts, self.n).transpose(0, 1), cross[:, :rank]
 
     def outputs(self, h: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
         """Directions U (n, n) of the fitted responses, the most energetic first, and the relative error (n + 1,) if d are kept.

@@ -7,6 +7,7 @@ with its output factor. Without the last factor (d2 = n) the chain is 1 x 1 and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +19,7 @@ from amc_lowrank._split import SplitProblem, cut
 
 __all__ = ["TuckerFit", "TuckerScheme"]
 
-_CURVE_ENTRIES = 2304
+_CURVE_ENTRIES = 1152
 """Layers with longer patches keep the starting V in their curves; the final refit alternates for every layer."""
 
 
@@ -81,18 +82,27 @@ class TuckerScheme(Scheme):
         start = problem.start()
         factors: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         options: list[Option] = []
-        for d1 in rank_grid(info.channels, self.inputs):
-            if self._macs(info, d1, 1) >= info.macs:
-                continue
-            rounds = self.curve_rounds if d1 < info.channels and info.m <= _CURVE_ENTRIES else 0
-            v, h, _ = problem.alternated(start[:, :d1], rounds)
-            directions, errors = problem.outputs(h, v.T @ problem.cross)
+        ranks = [d1 for d1 in rank_grid(info.channels, self.inputs) if self._macs(info, d1, 1) < info.macs]
+        for d1, (v, h, cross) in zip(ranks, self._curve(info, problem, start, ranks), strict=True):
+            directions, errors = problem.outputs(h, cross)
             made = v, h @ directions, info.metric_inverse @ directions
             factors[d1] = (made[0].to(info.dtype), made[1].to(info.dtype), made[2].to(info.dtype))
             for d2 in rank_grid(info.n, self.outputs):
                 if self._macs(info, d1, d2) < info.macs:
                     options.append(Option(self.name, (d1, d2), self._macs(info, d1, d2), float(errors[d2])))
         return TuckerFit(factors, statistics.mean_x, statistics.mean_y, options)
+
+    def _curve(
+        self, info: LayerInfo, problem: SplitProblem, start: Tensor, ranks: Sequence[int]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """V, H and the cross moments of the projected taps for every d1."""
+        if self.curve_rounds and info.m <= _CURVE_ENTRIES:
+            for d1 in ranks:
+                v, h, _ = problem.alternated(start[:, :d1], self.curve_rounds if d1 < info.channels else 0)
+                yield v, h, v.T @ problem.cross
+        else:
+            for d1, (h, cross) in zip(ranks, problem.nested(start[:, : max(ranks, default=0)], ranks), strict=True):
+                yield start[:, :d1], h, cross
 
     def refit(self, info: LayerInfo, fitted: Fitted, option: Option, statistics: Statistics) -> tuple[list[nn.Module], float]:
         assert isinstance(fitted, TuckerFit)
