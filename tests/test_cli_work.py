@@ -12,7 +12,7 @@ import torch
 
 import amc_plugins as amc
 from amc_plugins.cli.search_bar import SearchBar
-from tests.work_files import Command
+from tests.work_files import Command, recipe
 
 CALIBRATION = ("--calibration", "data.py:inputs")
 
@@ -194,6 +194,33 @@ def test_a_search_by_divergence(here: Path, amc_: Command) -> None:
     assert "nothing was written; -o names a file" in err
     code, _, err = amc_(*TUNE, "-n", "3", "--seed", "1")
     assert code == 2 and "holds another search" in err and "seed" in err
+
+
+def test_a_search_leaves_a_report(here: Path, amc_: Command) -> None:
+    code, out, err = amc_(*TUNE, "-n", "3")
+    assert code == 0, err
+    assert "report              search/report.html" in out
+    written = (here / "search" / "report.html").read_text()
+    assert "3 candidates by random" in written and "Score, higher is better" in written
+    assert "Of the candidates of the plan itself allocation has" in written and "Result, changes marked" in written
+    (here / "search" / "report.html").unlink()
+    assert amc_("report", "search")[0] == 0 and (here / "search" / "report.html").read_text() == written
+    code, out, err = amc_(*TUNE, "-n", "5", "--json")  # it goes on, and the report with it
+    assert code == 0 and json.loads(out)["report"] == "search/report.html", err
+    assert "5 candidates by random" in (here / "search" / "report.html").read_text()
+
+
+def test_a_search_and_a_run_keep_out_of_each_others_folders(here: Path, amc_: Command) -> None:
+    path = recipe(here, run="search", more="")
+    off = ("--set", "train.settings.epochs=1", "--set", "report=false")
+    assert amc_("run", str(path), *off)[0] == 0
+    kept = (here / "search" / "results.json").read_bytes()
+    code, _, err = amc_(*TUNE, "-n", "3")
+    assert code == 2 and "`search` holds the run of a recipe, not a search" in err
+    assert (here / "search" / "results.json").read_bytes() == kept
+    assert amc_(*TUNE[:-1], "other", "-n", "3")[0] == 0
+    code, _, err = amc_("run", str(path), *off, "--set", "folder=other")
+    assert code == 2 and "other` holds the run of another recipe" in err
 
 
 @pytest.mark.parametrize(

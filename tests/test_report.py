@@ -19,8 +19,8 @@ from torch import nn
 import amc_plugins as amc
 from amc_plugins.core.charts import Series, line_chart, ticks
 from amc_plugins.core.drawing.words import count
+from amc_plugins.core.entries import network_entry
 from amc_plugins.core.errors import RecipeError
-from amc_plugins.core.pipeline import _rows
 from amc_plugins.core.report import write_report
 from amc_plugins.core.results import ProfileRow, layer_lines, read_results
 from amc_plugins.core.snapshots import save_snapshot
@@ -32,18 +32,8 @@ VOID = {"meta", "link", "input", "br", "path", "rect", "circle"}
 
 
 def step(name: str, kind: str, network: ReconstructedNetwork, accuracy: float, **detail: Any) -> dict[str, Any]:
-    found = amc.profile(network)
-    return {
-        "name": name,
-        "kind": kind,
-        "macs": found.total_macs,
-        "parameters": found.total_parameters,
-        "unknown": list(found.unknown),
-        "accuracy": {"validation": accuracy, "test": accuracy - 0.005},
-        "seconds": 2.5,
-        "detail": detail,
-        "profile": _rows(found),
-    }
+    accuracies = {"validation": accuracy, "test": accuracy - 0.005}
+    return network_entry(name, kind, network, seconds=2.5, detail=detail, accuracy=accuracies)
 
 
 @pytest.fixture(scope="module")
@@ -410,6 +400,13 @@ def test_a_chart_leaves_out_what_is_not_finite() -> None:
     assert line_chart("T", [Series("a", [(1, math.nan)])], x_name="x") is None
     flat = line_chart("T", [Series("a", [(1, 5.0), (2, 5.0)])], x_name="x")
     assert flat is not None and "nan" not in flat
+
+
+@pytest.mark.parametrize(("count", "labelled"), [(2, 2), (5, 5), (9, 5), (30, 6)])
+def test_labels_do_not_lie_on_each_other(count: int, labelled: int) -> None:
+    names = [f"label {number:02}" for number in range(count)]
+    chart = line_chart("T", [Series("a", [(x, 1.0) for x in range(count)])], x_name="", labels=names)
+    assert chart is not None and [name in chart for name in names].count(True) == labelled and names[0] in chart
 
 
 SCALARS = st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=True) | st.text(max_size=20)

@@ -15,15 +15,15 @@ from typing import Annotated
 import typer
 
 from amc_plugins import __version__
-from amc_plugins.cli import bench, capture, check, compress, convert, doctor, new, plugins, recipe, render, runs, train
-from amc_plugins.cli.completion import whole_words
+from amc_plugins.cli import bench, capture, check, compress, convert, doctor, new, plugins, recipe, render, runs, train, tune
+from amc_plugins.cli.completion import to_disable, whole_words
 from amc_plugins.cli.errors import INTERRUPTED, report
 from amc_plugins.cli.plain_values import spare_conversions
 from amc_plugins.cli.state import Options, apply
 
 __all__ = ["app", "main", "run"]
 
-GROUPS = (capture, doctor, compress, train, convert, bench, runs, recipe, new, check, plugins)
+GROUPS = (capture, doctor, compress, tune, train, convert, bench, runs, recipe, new, check, plugins)
 
 app = typer.Typer(
     name="amc",
@@ -50,7 +50,12 @@ def options(
     ] = False,
     disable: Annotated[
         list[str] | None,
-        typer.Option("--disable", metavar="NAME", help="Leave out a plugin (name or kind:name) or a distribution; repeatable."),
+        typer.Option(
+            "--disable",
+            metavar="NAME",
+            autocompletion=to_disable,
+            help="Leave out a plugin (name or kind:name) or a distribution; repeatable.",
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", envvar="AMC_DEBUG", help="Print the traceback of an error.")] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv for everything.")] = 0,

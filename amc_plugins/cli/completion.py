@@ -18,7 +18,7 @@ import typer
 from amc_plugins.core.discovery import discover
 from amc_plugins.core.errors import AmcError
 
-__all__ = ["names", "recipe_settings", "settings", "tuner_settings", "whole_words"]
+__all__ = ["names", "recipe_settings", "settings", "to_disable", "tuner_settings", "whole_words"]
 
 _BREAKS = "=:"
 
@@ -30,6 +30,12 @@ def names(kind: str) -> Callable[[str], list[str]]:
         return sorted({record.name for record in discover(kind) if record.name.startswith(incomplete)})
 
     return complete
+
+
+def to_disable(incomplete: str) -> list[str]:
+    """Completion of `--disable NAME`: plugins and distributions; reads metadata alone."""
+    found = {name for record in discover(disabled=()) for name in (record.name, record.distribution)}
+    return sorted(name for name in found if name.startswith(incomplete))
 
 
 def settings(context: typer.Context, incomplete: str) -> list[str]:
@@ -51,21 +57,26 @@ def tuner_settings(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def recipe_settings(context: typer.Context, incomplete: str) -> list[str]:
-    """Completion of `--set PATH=VALUE` of a recipe: its own settings, and those of the plugins that the file names."""
+    """Completion of `--set PATH=VALUE` of a recipe: its own settings, and those of the plugins that the file names.
+
+    For `amc recipe init`, which has no file yet: of the plugins that its options name.
+    """
     import tomllib
 
     from amc_plugins.core.recipe import Recipe
 
-    path = Path(_given(context).get("recipe") or "")
+    given = _given(context)
+    path = Path(given.get("recipe") or "")
     try:
         plain = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError):  # nothing to say here: the command itself will
         plain = {}
     found = dict(_choices(Recipe.model_json_schema(), dotted=True))
-    for section, kind in (("compress", "compressors"), ("tune", "tuners"), ("train", "trainers")):
+    for section, option in (("compress", "compressor"), ("tune", "tuner"), ("train", "trainer")):
         body = plain.get(section)
-        if isinstance(body, dict) and isinstance(body.get("method"), str):
-            found |= {f"{section}.settings.{key}": one for key, one in _choices_of(kind, body["method"]).items()}
+        method = body.get("method") if isinstance(body, dict) else given.get(option)
+        if isinstance(method, str):
+            found |= {f"{section}.settings.{key}": one for key, one in _choices_of(f"{option}s", method).items()}
     return _fitting(found, incomplete)
 
 

@@ -1,4 +1,4 @@
-"""`amc compress` and `amc tune`: one network made smaller, by ratios that are given or searched for."""
+"""`amc compress`: one network made smaller, by ratios that are given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from amc_plugins.cli.arguments import (
     parse_ratios,
     parse_settings,
 )
-from amc_plugins.cli.completion import tuner_settings
 from amc_plugins.cli.networks import check_outputs, evaluation, loader, open_network, removed_share, write_outputs
 from amc_plugins.cli.progress import working
 from amc_plugins.core.errors import SettingsError
@@ -36,15 +35,13 @@ from amc_plugins.core.errors import SettingsError
 if TYPE_CHECKING:
     from amc_plugins.compression import CompressionResult
     from amc_plugins.core.network import ReconstructedNetwork
-    from amc_plugins.core.search import Evaluation, Search
 
-__all__ = ["add_to"]
+__all__ = ["Method", "add_to", "one_method", "opened", "print_result", "result_json"]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the commands into the command line."""
+    """Put the command into the command line."""
     app.command("compress")(compress)
-    app.command("tune")(tune)
 
 
 Method = Annotated[
@@ -102,12 +99,12 @@ def compress(
     amc compress model.py:net lowrank --weights net.pt --input 1x3x224x224 \\
         --calibration data.py:train --ratios 'layer1.*=0.3' -o smaller.vnmodel
     """
-    name = _one_method(method, compressor)
+    name = one_method(method, compressor)
     given = parse_settings(settings)
     how_much = {"total": total, "ratio": ratio, "ratios": parse_ratios(ratios)}
     _check_amount(how_much, given)
     outputs = check_outputs(output)
-    before = _opened(network, outputs, inputs, weights, network_set, seed)
+    before = opened(network, outputs, inputs, weights, network_set, seed)
     data = loader(calibration, data_set, seed)
     from amc_plugins.core import engine
     from amc_plugins.core.budgets import Budget
@@ -129,125 +126,15 @@ def compress(
         )
     files = write_outputs(result.network, outputs)
     if json:
-        render.document({"network": network, "method": name, **_result_json(result), "files": [str(path) for path in files]})
+        render.document({"network": network, "method": name, **result_json(result), "files": [str(path) for path in files]})
         return
-    _print_result(result)
+    print_result(result)
     if not files:
         render.note("nothing was written; -o names a file")
 
 
-def tune(
-    network: Network,
-    tuner: Annotated[str, typer.Option("--tuner", metavar="NAME", autocompletion=complete("tuners"), help="A tuner plugin.")],
-    calibration: Calibration,
-    total: Annotated[
-        float,
-        typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1; see --budget."),
-    ],
-    folder: Annotated[
-        str, typer.Option("--folder", "-f", metavar="FOLDER", help="Keeps every score; the same command goes on there.")
-    ],
-    method: Method = None,
-    budget: BudgetOption = "macs",
-    batch: Batch = 1,
-    threads: Threads = None,
-    evaluate: Annotated[
-        str,
-        typer.Option(
-            "--evaluate",
-            metavar="HOW",
-            help="What to maximise: minus the `divergence` of the outputs from the original's, the `accuracy` on --data, or "
-            "`file.py:function` of a network.",
-        ),
-    ] = "divergence",
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="FACTORY", help="What to score on: inputs, or labelled batches for `accuracy`."),
-    ] = None,
-    confirm: Annotated[
-        int, typer.Option("--confirm", metavar="N", help="Score the N best again on data that the search has not seen.")
-    ] = 3,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Processes that score.")] = 1,
-    evaluations: Annotated[
-        int, typer.Option("--evaluations", "-n", metavar="N", help="How many different candidates to score.")
-    ] = 100,
-    compressor: CompressorOption = None,
-    settings: SettingsOption = None,
-    tuner_set: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tuner-set", metavar="KEY=VALUE", autocompletion=tuner_settings, help="A setting of the tuner; repeatable."
-        ),
-    ] = None,
-    inputs: Input = None,
-    weights: Weights = None,
-    network_set: FactorySettings = None,
-    data_set: DataSettings = None,
-    seed: Seed = 0,
-    output: Out = None,
-    json: Json = False,
-) -> None:
-    """Search for the best ratios of a compression.
-
-    The winner is the candidate that does best on data that the search has not seen. Every score is kept in the folder:
-    a search that was interrupted goes on with the same command.
-
-    \b
-    amc tune net.pkl lowrank --tuner random --total 0.5 --evaluations 50 \\
-        --calibration data.py:train --folder runs/search -o best.pkl
-    """
-    name = _one_method(method, compressor)
-    outputs = check_outputs(output)
-    before = _opened(network, outputs, inputs, weights, network_set, seed)
-    inputs_to_fit = loader(calibration, data_set, seed)
-    scored_on = None if data is None else loader(data, data_set, seed)
-    objective: Any = evaluation(evaluate) if ":" in evaluate else evaluate
-    from amc_plugins.core import engine
-    from amc_plugins.core.budgets import Budget
-    from amc_plugins.core.preparation import forget
-
-    counted = Budget(budget, batch, threads)
-    go_on = f"the scores so far are in {folder}; the same command goes on with the next one"
-    doing = f"preparing {name}"
-    with working(f"tune {network}", json=json, folder=folder, evaluations=evaluations, go_on=go_on, doing=doing) as run:
-        plan = engine.prepare(
-            before,
-            name,
-            calibration=inputs_to_fit,
-            seed=seed,
-            budget=total if budget == "macs" else None,
-            run=run,
-            **parse_settings(settings),
-        )
-        search = engine.tune(
-            plan,
-            tuner,
-            total=total,
-            budget=counted,
-            evaluate=objective,
-            data=scored_on,
-            evaluations=evaluations,
-            confirm=confirm,
-            workers=workers,
-            seed=seed,
-            folder=folder,
-            run=run,
-            **parse_settings(tuner_set, "--tuner-set"),
-        )
-        result = engine.apply_plan(plan, search.best.candidate, run=run, budget=counted)
-    forget(Path(folder))
-    files = write_outputs(result.network, outputs)
-    if json:
-        found = {"network": network, "method": name, "tuner": tuner, **_search_json(search), **_result_json(result)}
-        render.document({**found, "files": [str(path) for path in files]})
-        return
-    _print_search(search)
-    _print_result(result)
-    if not files:
-        render.note("nothing was written; -o names a file")
-
-
-def _one_method(argument: str | None, option: str | None) -> str:
+def one_method(argument: str | None, option: str | None) -> str:
+    """The compressor, which is given as an argument or as an option."""
     if argument is not None and option is not None and argument != option:
         raise SettingsError(f"two compressors are given: `{argument}` and `--compressor {option}`")
     name = argument or option
@@ -269,7 +156,7 @@ def _check_amount(how_much: dict[str, Any], settings: dict[str, Any]) -> None:
         )
 
 
-def _opened(
+def opened(
     source: str,
     outputs: list[tuple[str, Path]],
     inputs: list[str] | None,
@@ -289,7 +176,7 @@ def _opened(
 # --- printing -----------------------------------------------------------------------------------------------------------
 
 
-def _result_json(result: CompressionResult) -> dict[str, Any]:
+def result_json(result: CompressionResult) -> dict[str, Any]:
     """A compression's result as JSON data."""
     from dataclasses import asdict
 
@@ -305,7 +192,7 @@ def _result_json(result: CompressionResult) -> dict[str, Any]:
     }
 
 
-def _print_result(result: CompressionResult) -> None:
+def print_result(result: CompressionResult) -> None:
     """A compression's result as a table, one row a layer that the method looked at."""
     rows = [
         [
@@ -326,37 +213,3 @@ def _print_result(result: CompressionResult) -> None:
         spent = result.spent
         how = f" (batch {spent.batch}, threads {spent.threads})" if spent.counts == "latency" else ""
         render.text(f"{spent.counts}{how}: {spent.shown}")
-
-
-def _search_json(search: Search) -> dict[str, Any]:
-    best = search.best
-    return {
-        "total": search.total,
-        "objective": search.objective,
-        "best": {"score": best.score, "confirmed": None if best.confirmed is None else best.confirmed.score},
-        "evaluations": [_plain(one) for one in search.evaluations],
-        "baselines": {name: _plain(one) for name, one in search.baselines.items()},
-        "confirmed": [_plain(one) for one in search.confirmed],
-        "gains": search.gains,
-    }
-
-
-def _plain(one: Evaluation) -> dict[str, Any]:
-    return {"candidate": dict(one.candidate), "objectives": dict(one.objectives)}
-
-
-def _print_search(search: Search) -> None:
-    best = search.best
-    position = 1 + next(i for i, one in enumerate(search.evaluations) if one is best.evaluation)
-    pairs = [
-        ("tuner", search.tuner),
-        ("objective", search.objective),
-        ("candidates", f"{len(search.evaluations):,} scored"),
-        ("best", f"{best.score:.6g} (candidate {position})"),
-    ]
-    if best.confirmed is not None:
-        pairs.append(("  unseen data", f"{best.confirmed.score:.6g}"))
-    for name, gain in search.gains.items():
-        pairs.append((f"  above {name}", f"{gain:.6g}"))
-    render.fields(pairs)
-    render.text()

@@ -9,6 +9,7 @@ import typer
 
 from amc_plugins.cli import render
 from amc_plugins.cli.arguments import complete, parse_settings
+from amc_plugins.cli.completion import recipe_settings
 from amc_plugins.core.errors import AmcError, UnknownPluginError
 
 __all__ = ["add_to"]
@@ -54,7 +55,13 @@ def init(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="PATH=VALUE", help="A value of the recipe by its dotted path; repeatable."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="PATH=VALUE",
+            autocompletion=recipe_settings,
+            help="A value of the recipe by its dotted path; repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Write a recipe with every step, every setting, its meaning and its default.
@@ -95,4 +102,5 @@ def init(
     if compressor is None and len(installed) > 1:
         others = ", ".join(name for name in installed if name != chosen.compressor)
         render.note(f"it compresses by {chosen.compressor}; --compressor chooses another: {others}")
-    render.note(f"fill in the network and the data, then: amc run {file} --dry-run")
+    fill_in = "" if settings else "fill in the network and the data, then: "
+    render.note(f"{fill_in}amc run {file} --dry-run")

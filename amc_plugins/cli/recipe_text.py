@@ -77,7 +77,7 @@ class _Writer:
         self._methods = {"compress": chosen.compressor, "tune": chosen.tuner, "train": chosen.trainer}
 
     def lines(self) -> Iterator[str]:
-        yield from _words(" ".join(_HEAD.split()))
+        yield from _words(_HEAD)
         yield ""
         sections = {name: model for name, one in Recipe.model_fields.items() if (model := _model(one.annotation)) is not None}
         plain = {name: one for name, one in Recipe.model_fields.items() if name not in sections and name != "export"}
@@ -155,7 +155,7 @@ def _off(line: str, active: bool) -> str:
 
 
 def _words(text: str) -> Iterator[str]:
-    for line in textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False):
+    for line in textwrap.wrap(" ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False):
         yield f"# {line}"
 
 

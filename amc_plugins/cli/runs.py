@@ -87,12 +87,12 @@ def run(
 
 
 def report(
-    folder: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")],
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run or a search.")],
     json: Json = False,
 ) -> None:
-    """Write the HTML report of a run again.
+    """Write the HTML report of a run or a search again.
 
-    From what the run's folder holds; nothing is computed anew.
+    From what its folder holds; nothing is computed anew.
 
     \b
     amc report runs/demo/pruning

@@ -72,14 +72,15 @@ def _type(field: Schema, defs: Schema) -> str:
 def _bounds(field: Schema, defs: Schema) -> Iterator[str]:
     for key, words in _LIMITS:
         if key in field and not (key.endswith("Items") and "prefixItems" in field):  # the type says how many
-            yield words.format(f"{field[key]:g}" if isinstance(field[key], float) else field[key])
+            value = f"{field[key]:g}" if isinstance(field[key], float) else field[key]
+            yield "not empty" if value == 1 and key in ("minItems", "minLength") else words.format(value)
     if "$ref" in field and "properties" not in (target := defs.get(_name(field["$ref"]), {})):
         yield from _bounds(target, defs)
     for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
         for choice in field.get(key, ()):
             yield from _bounds(choice, defs)
     if isinstance(field.get("items"), Mapping):
-        yield from (f"each {bound}" for bound in _bounds(field["items"], defs))
+        yield from (f"each {bound.removeprefix('each ')}" for bound in _bounds(field["items"], defs))
 
 
 def _references(field: Schema) -> Iterator[str]:

@@ -106,9 +106,7 @@ def export(
         typer.Option("--output", "-o", metavar="PATH", help="The file; the exporter's suffix is added to a name without one."),
     ],
     settings: SettingsOption = None,
-    verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read the file back and compare the outputs.")
-    ] = True,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read the file back and compare the outputs.")] = True,
     inputs: Input = None,
     weights: Weights = None,
     network_set: FactorySettings = None,

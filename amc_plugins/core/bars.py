@@ -8,7 +8,9 @@ from html import escape
 
 __all__ = ["Bar", "bar_chart"]
 
-_WIDTH, _LEFT, _RIGHT = 460.0, 128.0, 92.0
+_WIDTH, _LEFT = 460.0, 128.0
+_LETTER = 6.6
+"""Width of a letter or digit, rather more than less."""
 _BAR, _GAP, _TOP = 13.0, 11.0, 8.0
 
 
@@ -26,13 +28,14 @@ def bar_chart(title: str, groups: Sequence[tuple[str, Sequence[Bar]]], legend: S
     most = max((bar.value for _, bars in groups for bar in bars), default=0.0)
     if most <= 0.0:
         return None
+    across = _WIDTH - _LEFT - 12 - _LETTER * max(len(bar.text) for _, bars in groups for bar in bars)
     parts: list[str] = []
     top = _TOP
     for name, bars in groups:
         middle = top + _BAR * len(bars) / 2 + 4
         parts.append(f'<text x="{_LEFT - 8:g}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>')
         for bar in bars:
-            wide = max(1.0, (_WIDTH - _LEFT - _RIGHT) * bar.value / most)
+            wide = max(1.0, across * bar.value / most)
             place = f'x="{_LEFT:g}" y="{top + 1:.1f}" width="{wide:.1f}" height="{_BAR - 2:g}"'
             parts.append(
                 f'<rect class="bar c{bar.colour}" {place} rx="2">'

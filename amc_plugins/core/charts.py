@@ -11,8 +11,12 @@ __all__ = ["Series", "line_chart", "ticks"]
 
 _WIDTH, _HEIGHT = 460.0, 236.0
 _LEFT, _RIGHT, _TOP, _FOOT = 52.0, 12.0, 10.0, 38.0
+_INSET = 24.0
+"""Between the axis and the first label's place."""
 _NO_NAME = 14.0
 """How much lower a chart is whose horizontal axis has no name."""
+_LETTER = 6.2
+"""Width of a letter of a label, about."""
 _MOST_MARKS = 60
 
 
@@ -47,10 +51,10 @@ def line_chart(
         y_high = min(max(y_high, y_low + 0.05), max(1.0, *ys))
         y_low = min(y_low, y_high - 0.05)
     y_ticks = ticks(y_low, y_high, 5)
-    x_ticks = [float(index) for index in range(len(labels))] if labels else ticks(x_low, x_high, 7, whole=True)
+    x_ticks = _labelled(labels) if labels else ticks(x_low, x_high, 7, whole=True)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        inset = 24.0 if labels else 0.0
+        inset = _INSET if labels else 0.0
         across = _WIDTH - _LEFT - _RIGHT - 2 * inset
         return _LEFT + inset + (x - x_low) / (x_high - x_low) * across, _TOP + (y_high - y) / (y_high - y_low) * (
             _HEIGHT - _TOP - _FOOT
@@ -63,9 +67,9 @@ def line_chart(
         text = f"{100 * y:g} %" if percent else _number(y)
         parts.append(f'<path class="grid" d="M{_LEFT:g} {at:.1f}H{_WIDTH - _RIGHT:g}"/>')
         parts.append(f'<text x="{_LEFT - 7:g}" y="{at + 3.8:.1f}" text-anchor="end">{text}</text>')
-    for number, x in enumerate(x_ticks):
+    for x in x_ticks:
         at, _ = place(x, y_low)
-        name = escape(labels[number]) if labels else _number(x)
+        name = escape(labels[int(x)]) if labels else _number(x)
         parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - _FOOT + 16:g}" text-anchor="middle">{name}</text>')
     parts.append(f'<text class="axis" x="{_WIDTH - _RIGHT:g}" y="{_HEIGHT - 6:g}" text-anchor="end">{escape(x_name)}</text>')
     for one in shown:
@@ -76,6 +80,13 @@ def line_chart(
         f'<figure class="chart"><figcaption>{escape(title)}{unit}<span class="keys">{legend}</span></figcaption>'
         f'<svg viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
     )
+
+
+def _labelled(labels: Sequence[str]) -> list[float]:
+    """The places that are labelled: as many as fit side by side, the first among them."""
+    apart = (_WIDTH - _LEFT - _RIGHT - 2 * _INSET) / max(1, len(labels) - 1)
+    every = math.ceil(_LETTER * (max(map(len, labels)) + 1) / apart)
+    return [float(index) for index in range(0, len(labels), every)]
 
 
 def _drawn(one: Series, place: object, percent: bool) -> str:

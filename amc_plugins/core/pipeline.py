@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from amc_plugins.compression import CompressionResult
 from amc_plugins.core import engine
 from amc_plugins.core.budgets import Budget
+from amc_plugins.core.entries import compression_detail, file_entry, network_entry, search_detail, write_results
 from amc_plugins.core.errors import CheckFailed, RecipeError
-from amc_plugins.core.macs import Profile, profile
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.objectives import accuracy
 from amc_plugins.core.opening import RecipeData, open_network
 from amc_plugins.core.preparation import forget
 from amc_plugins.core.recipe import Recipe
 from amc_plugins.core.registry import registry
+from amc_plugins.core.results import NAME
 from amc_plugins.core.rounds import remaining, share_of_round
 from amc_plugins.core.runs import Run
-from amc_plugins.core.search import Evaluation, Search
 from amc_plugins.core.snapshots import load_snapshot, save_snapshot
 from amc_plugins.core.speed import measured_speed
-from amc_plugins.exporting import atomic_write
 
-__all__ = ["RESULTS", "RunResult", "done_before", "run_recipe"]
+__all__ = ["RunResult", "done_before", "run_recipe"]
 
 logger = logging.getLogger("amc_plugins.run.steps")
-RESULTS = "results.json"
 
 
 @dataclass
@@ -80,27 +76,15 @@ class _Runner:
         started = time.perf_counter()
         network, detail = work()
         seconds = time.perf_counter() - started
-        result = profile(network)
-        entry: dict[str, Any] = {
-            "name": name,
-            "kind": kind,
-            "macs": result.total_macs,
-            "parameters": result.total_parameters,
-            "unknown": list(result.unknown),
-            "accuracy": {
-                part: self.accuracy(network, part) for part in ("validation", "test") if self.data.get(part) is not None
-            },
-            "seconds": seconds,
-            "detail": detail,
-            "profile": _rows(result),
-        }
+        measured = {part: self.accuracy(network, part) for part in ("validation", "test") if self.data.get(part) is not None}
+        entry = network_entry(name, kind, network, seconds=seconds, detail=detail, accuracy=measured)
         kept = save_snapshot(network, snapshot)
         if not kept:
             logger.warning("%s cannot be kept for a resumed run: the network has opaque operations", name)
         self.steps.append(entry)
         self.write()
         forget(self.folder)
-        logger.info("%s: %s MACs%s, %.1f s", name, f"{result.total_macs:,}", _shown(entry["accuracy"]), seconds)
+        logger.info("%s: %s MACs%s, %.1f s", name, f"{entry['macs']:,}", _shown(entry["accuracy"]), seconds)
         # The next step starts from what a resumed run would start from.
         return load_snapshot(snapshot).to(self.recipe.device) if kept else network
 
@@ -108,17 +92,8 @@ class _Runner:
         return accuracy(network, self.data.need(part))
 
     def write(self) -> None:
-        whole = {
-            "schema": 1,
-            "title": self.recipe.title,
-            "recipe": _identity(self.recipe),
-            "files": self.files,
-            "result": self.result,
-            "stopped": self.stopped,
-            "steps": self.steps,
-        }
-        with atomic_write(self.folder / RESULTS) as temporary:
-            temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        more = {"files": self.files, "result": self.result, "stopped": self.stopped}
+        write_results(self.folder, self.recipe.title, _identity(self.recipe), self.steps, **more)
 
     def captured(self) -> tuple[ReconstructedNetwork, dict[str, Any]]:
         network = open_network(self.recipe.network, self.base, seed=self.recipe.seed).to(self.recipe.device)
@@ -217,9 +192,9 @@ class _Runner:
                 run=self.run,
                 **tune.settings,
             )
-            detail["search"] = {"method": tune.method, "objective": tune.objective, **_searched(search)}
+            detail["search"] = search_detail(search)
             result = engine.apply_plan(plan, search.best.candidate, refit=section.refit, run=self.run, budget=budget)
-        return result.network, {**detail, **_described(result)}
+        return result.network, {**detail, **compression_detail(result)}
 
     def trained(
         self, network: ReconstructedNetwork, original: ReconstructedNetwork
@@ -258,7 +233,7 @@ def run_recipe(recipe: Recipe, base: Path, observers: Iterable[object] = ()) -> 
         original = runner.step("capture", "capture", runner.captured)
         network = runner.rounds(original)
         files = runner.exported(network)
-        exported: dict[str, Any] = {"name": "export", "kind": "export", "files": [_file(path, folder) for path in files]}
+        exported: dict[str, Any] = {"name": "export", "kind": "export", "files": [file_entry(path, folder) for path in files]}
         if recipe.speed and recipe.report:
             exported["detail"] = {"speed": measured_speed({"before": original, "after": network})}
         runner.steps.append(exported)
@@ -326,7 +301,7 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 def _read_results(folder: Path) -> dict[str, Any] | None:
     """What `results.json` of a run's folder holds; None when there is none. Raises `RecipeError` when it is damaged."""
-    path = folder / RESULTS
+    path = folder / NAME
     if not path.is_file():
         return None
     try:
@@ -339,58 +314,6 @@ def _read_results(folder: Path) -> dict[str, Any] | None:
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """What a run's results depend on, as JSON data; where they go and who watches is left out."""
     return json.loads(recipe.model_dump_json(exclude={"title", "folder", "observers", "report", "speed", "export", "floor"}))  # type: ignore[no-any-return]
-
-
-def _described(result: CompressionResult) -> dict[str, Any]:
-    layers = [
-        {
-            "name": one.name,
-            "macs_before": one.macs_before,
-            "macs_after": one.macs_after,
-            "error": one.error,
-            "change": one.change,
-        }
-        for one in result.layers
-    ]
-    found = {"candidate": dict(result.candidate), "removed": result.removed, "layers": layers}
-    if result.spent is not None:
-        found["budget"] = {**asdict(result.spent), "removed": result.spent.removed}
-    return found
-
-
-def _searched(search: Search) -> dict[str, Any]:
-    def entry(one: Evaluation) -> dict[str, Any]:
-        return {"candidate": dict(one.candidate), **one.objectives}
-
-    return {
-        "evaluations": [entry(one) for one in search.evaluations],
-        "best": dict(search.best.candidate),
-        "baselines": {name: entry(one) for name, one in search.baselines.items()},
-        "confirmed": [entry(one) for one in search.confirmed],
-        "gains": search.gains,
-        "score": search.best.score,
-        "budget": search.budget.counts,
-        "total": search.total,
-    }
-
-
-def _rows(result: Profile) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": row.name,
-            "layer": row.layer,
-            "op": row.op,
-            "type": row.type,
-            "macs": row.macs,
-            "parameters": row.parameters,
-            "output_shape": list(row.output_shape),
-        }
-        for row in result.rows
-    ]
-
-
-def _file(path: Path, folder: Path) -> dict[str, Any]:
-    return {"path": Path(os.path.relpath(path, folder)).as_posix(), "bytes": path.stat().st_size}
 
 
 def _shown(accuracies: dict[str, float]) -> str:

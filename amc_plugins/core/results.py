@@ -92,7 +92,7 @@ def read_results(folder: Path) -> Results:
     """Read a run folder. Raises `RecipeError` when it holds no results, or damaged ones."""
     path = folder / NAME
     if not path.is_file():
-        raise RecipeError(f"`{folder}` holds no {NAME}", hint="give the folder of a run: `amc run RECIPE` makes one")
+        raise RecipeError(f"`{folder}` holds no {NAME}", hint="give the folder of `amc run` or `amc tune`")
     try:
         results = Results.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:

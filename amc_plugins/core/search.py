@@ -19,7 +19,7 @@ from amc_plugins.core.describe import digest_of
 from amc_plugins.core.errors import BudgetError, SettingsError
 from amc_plugins.core.scoring import Judge, Objective
 from amc_plugins.core.specs import Settings
-from amc_plugins.core.store import EvaluationStore
+from amc_plugins.core.store import SCORES, EvaluationStore
 from amc_plugins.core.workers import Workers
 from amc_plugins.tuning import STARTS, Space, Tuner
 
@@ -166,7 +166,7 @@ def search(
         store: EvaluationStore | None = None
         if folder is not None:
             identity = {**_identity(plan, name, settings, total, objective, seed), "budget": budget.identity}
-            store = stack.enter_context(EvaluationStore(Path(folder) / "evaluations.sqlite", identity))
+            store = stack.enter_context(EvaluationStore(Path(folder) / SCORES, identity))
         space = _space(plan, total, budget, store)
         tuner = tuner_class(settings, space, seed)
         found = Search(plan, name, total, objective=objective.name, budget=budget, merit=tuner.merit)

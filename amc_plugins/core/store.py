@@ -19,7 +19,10 @@ from typing import IO, Any, Literal, Self
 
 from amc_plugins.core.errors import SettingsError
 
-__all__ = ["EvaluationStore", "StoredState"]
+__all__ = ["SCORES", "EvaluationStore", "StoredState"]
+
+SCORES = "evaluations.sqlite"
+"""The file in a search's folder."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
