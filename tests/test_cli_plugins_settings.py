@@ -38,13 +38,18 @@ class Inner(Settings):
         (dict[str, float], {}, ("dict[str, float]", "{}", "")),
         (tuple[int, int], (1, 2), ("[int, int]", "[1, 2]", "")),
         (list[Annotated[int, Field(gt=0)]], [1], ("list[int]", "[1]", "each > 0")),
+        (
+            list[Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]],
+            [[1]],
+            ("list[list[int]]", "[[1]]", "each not empty, each > 0"),
+        ),
         (Annotated[float, Field(gt=0, le=0.5)], 0.1, ("float", "0.1", "> 0, <= 0.5")),
         (Annotated[int, Field(ge=1, lt=9, multiple_of=2)], 2, ("int", "2", ">= 1, < 9, multiple of 2")),
         (Annotated[int, Field(ge=1)] | None, None, ("int | none", "null", ">= 1")),
         (
             Annotated[str, Field(min_length=1, max_length=4, pattern="^a")],
             "a",
-            ("str", '"a"', "at least 1 characters, at most 4 characters, matches ^a"),
+            ("str", '"a"', "not empty, at most 4 characters, matches ^a"),
         ),
     ],
 )

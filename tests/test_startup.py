@@ -58,10 +58,18 @@ def test_help_and_listing_load_nothing_heavy_and_no_plugin(python: Python, argum
     assert len(modules) <= BUDGET
 
 
-def test_completion_loads_nothing_heavy_and_no_plugin(python: Python) -> None:
-    env = {"_AMC_COMPLETE": "complete_bash", "COMP_WORDS": "amc plugins show kee", "COMP_CWORD": "3"}
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("amc plugins show kee", "keep-first"),
+        ("amc --disable kee", "keep-first"),
+        ("amc --disable amc-fix", "amc-fixture-good"),
+    ],
+)
+def test_completion_loads_nothing_heavy_and_no_plugin(python: Python, words: str, expected: str) -> None:
+    env = {"_AMC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = python("-c", AMC, dists=("good",), env=env)
-    assert done.stdout.split() == ["keep-first"]
+    assert done.stdout.split() == [expected]
     modules = modules_after(done)
     assert modules & {*HEAVY, "pluggy"} == set()
     assert plugin_modules(modules) == set()
@@ -107,12 +115,14 @@ def test_other_shells_get_the_whole_word(python: Python) -> None:
 
 def test_completion_of_a_recipes_settings(python: Python, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('[compress]\nmethod = "keep-first"\n')
-    for words, expected in (
-        ("compress.settings.no", ["norm=l1", "norm=l2"]),
-        ("compress.all", ["allocation=curves", "allocation=uniform"]),
-        ("see", ["seed=0"]),
+    for line, expected in (
+        ("run recipe.toml --set compress.settings.no", ["norm=l1", "norm=l2"]),
+        ("run recipe.toml --set compress.all", ["allocation=curves", "allocation=uniform"]),
+        ("run recipe.toml --set see", ["seed=0"]),
+        ("recipe init --compressor keep-first --set compress.settings.no", ["norm=l1", "norm=l2"]),
+        ("recipe init --set compress.settings.no", []),
     ):
-        env = {"_AMC_COMPLETE": "complete_bash", "COMP_WORDS": f"amc run recipe.toml --set {words}", "COMP_CWORD": "4"}
+        env = {"_AMC_COMPLETE": "complete_bash", "COMP_WORDS": f"amc {line}", "COMP_CWORD": str(1 + line.count(" "))}
         done = python("-c", AMC, dists=("good",), env=env)
         found = [one.rpartition(".")[2] for one in done.stdout.split()]
         assert found == expected, done.stderr
