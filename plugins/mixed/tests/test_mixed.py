@@ -145,3 +145,6 @@ def test_what_is_refused(plan: Plan, network: Any, images: Any) -> None:
         plan.macs({**plan.full, plan.variables[0].name: 10**6})
     with pytest.raises(SettingsError, match="selection"):
         amc.prepare(network, "mixed", calibration=[images[0][:100]], pruning={"selection": "best"})
+    for setting in ({"steps": 2}, {"swap_polish": True}):
+        with pytest.raises(SettingsError, match="makes its network alone"):
+            amc.prepare(network, "mixed", calibration=images[0], pruning=setting)

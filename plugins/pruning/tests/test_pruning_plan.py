@@ -310,6 +310,30 @@ def test_samplers_leave_the_shared_map_whole() -> None:
     assert 0.5 <= plan.removed(target) <= 0.52
 
 
+@pytest.mark.parametrize("build", [Residual, Dense])
+def test_a_swap_polish_lowers_errors_at_the_same_cost_and_leaves_the_plan_alone(build: type[nn.Module]) -> None:
+    network = captured(build)
+    plain, plan = prepared(network, selection="magnitude"), prepared(network, selection="magnitude", swap_polish=True)
+    candidate = uneven(plan)
+    before, after = plain.apply(candidate, refit=False), plan.apply(candidate, refit=False)
+    assert after.macs_after == before.macs_after == profile(after.network).total_macs
+    assert {name: len(kept) for name, kept in after.kept.items()} == {name: len(kept) for name, kept in before.kept.items()}
+    assert after.kept != before.kept
+    for variable in plan.variables:  # coupled readers share one choice: what falls is the sum of their errors
+        sums = [sum(one.error or 0.0 for one in result.layers if one.name in variable.layers) for result in (after, before)]
+        assert sums[0] <= sums[1] * (1 + 1e-6) + 1e-9
+    x = images(64, 3)
+    with torch.no_grad():
+        wanted = network(x)
+        errors = [float((plan_.apply(candidate).network(x) - wanted).square().mean()) for plan_ in (plan, plain)]
+        assert errors[0] < errors[1]
+        assert torch.equal(plan.assemble(candidate)(x), plain.assemble(candidate)(x))  # a search goes on with the nested order
+    again = plan.apply(candidate, refit=False)
+    assert all(torch.equal(a, b) for a, b in zip(again.network.parameters(), after.network.parameters(), strict=True))
+    with pytest.raises(SettingsError, match="several `steps`"):
+        prepared(network, swap_polish=True, steps=2)
+
+
 def test_dead_channels_go_first_and_for_nothing() -> None:
     network = captured(Residual, double=True)
     with torch.no_grad():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from amc_pruning import _elimination
 from amc_pruning._elimination import Elimination, eliminate
+from amc_pruning._exchange import Exchange, exchanged
 from amc_pruning._problems import Problem
 from amc_pruning._selection import lasso_gram, lasso_order
 from sklearn.linear_model import lars_path
@@ -163,3 +164,93 @@ def test_columns_of_other_channels_stay_and_uneven_channels_are_padded() -> None
         fit = torch.linalg.lstsq(x[:, stays], y).solution
         expected = float((y - x[:, stays] @ fit).square().sum() / len(x))
         assert float(state.costs()[index]) == pytest.approx(expected, rel=1e-8)
+
+
+def mask_of(kept: Sequence[int]) -> Tensor:
+    mask = torch.zeros(C, dtype=torch.bool)
+    mask[list(kept)] = True
+    return mask
+
+
+def test_what_a_channel_gains_or_costs_equals_the_refits_whatever_was_exchanged_before() -> None:
+    x, weight, y = samples(7)
+    one = problem(x, weight, y)
+    state, kept = Exchange(one, torch.arange(C), mask_of([0, 2, 3, 5, 9]), 2.0), {0, 2, 3, 5, 9}
+    for turned in (None, 5, 6):
+        if turned is not None:
+            state.turn(turned)
+            kept ^= {turned}
+        base, costs = error_of(x, y, sorted(kept)), state.costs()
+        for channel in range(C):
+            other = error_of(x, y, sorted(kept ^ {channel}))
+            assert float(costs[channel]) == pytest.approx(2 * abs(other - base), rel=1e-6)
+        for gone in kept:
+            without = error_of(x, y, sorted(kept - {gone}))
+            gains = state.gains_without(gone)
+            for channel in set(range(C)) - kept:
+                gained = without - error_of(x, y, sorted(kept - {gone} | {channel}))
+                assert float(gains[channel]) == pytest.approx(2 * gained, rel=1e-6)
+
+
+def test_exchanging_channels_ends_where_no_pair_gains_and_nearer_to_the_best_of_all_subsets() -> None:
+    """From the sets of elimination, of LASSO and from random ones; every subset of ten channels enumerated."""
+    before: list[float] = []
+    after: list[float] = []
+    for seed in range(2):
+        x, weight, y = samples(10 + seed, count=1500)
+        one = problem(x, weight, y)
+        gone = eliminate([(one, 1.0)], torch.arange(C), 1)
+        gram, target = lasso_gram([one], torch.arange(C))
+        by_lasso = lasso_order(gram, target, outputs=N_OUT)
+        at_random = torch.randperm(C, generator=torch.Generator().manual_seed(seed)).tolist()
+        for count in (3, 5, 7):
+            best = min(error_from_moments(one, kept) for kept in itertools.combinations(range(C), count))
+            block = [channel for channel in range(C) if channel not in gone[: C - count]]
+            for start in (block, by_lasso[:count], at_random[:count]):
+                polished = exchanged([(one, 1.0)], torch.arange(C), mask_of(start)).nonzero().flatten().tolist()
+                found = error_from_moments(one, polished)
+                assert len(polished) == count and found <= error_from_moments(one, start) * (1 + 1e-9)
+                for old, new in itertools.product(polished, set(range(C)) - set(polished)):
+                    assert (
+                        error_from_moments(one, [new if one_ == old else one_ for one_ in polished]) > found - 1e-5 * one.total
+                    )
+                before.append(error_from_moments(one, start) / best)
+                after.append(found / best)
+    assert min(after) >= 1 - 1e-9
+    assert float(np.mean(before)) > 1.05
+    assert float(np.mean(after)) < 1.005
+    assert sum(value < 1 + 1e-9 for value in after) > 0.8 * len(after)
+
+
+def test_exchanging_weighs_several_consumers_and_leaves_columns_of_other_groups() -> None:
+    x, weight, y = samples(6)
+    one, two = problem(x, weight, y), problem(x, weight.flip(0).roll(3, 1), x @ weight.flip(0).roll(3, 1).T)
+    for state in (one, two):
+        state.columns = torch.tensor([(i if i % 2 else 100 + i) for i in range(C) for _ in range(Q)])
+        state.columns[1 * Q] = 500  # channel 1 has only two columns
+    ids, pair = torch.tensor([1, 3, 5, 7, 9]), [(one, 0.3), (two, 1.0)]
+
+    def error(kept: Sequence[int]) -> float:
+        total = 0.0
+        for state, share in pair:
+            stays = (~torch.isin(state.columns, torch.tensor([c for c in ids.tolist() if c not in kept]))).nonzero().flatten()
+            total += share * (
+                state.total
+                - float((state.cross[stays] * torch.linalg.solve(state.gram[stays][:, stays], state.cross[stays])).sum())
+            )
+        return total
+
+    for start in itertools.combinations(range(5), 2):
+        kept = torch.zeros(5, dtype=torch.bool)
+        kept[list(start)] = True
+        found = ids[exchanged(pair, ids, kept)].tolist()
+        assert error(found) == pytest.approx(min(error(one_) for one_ in itertools.combinations(ids.tolist(), 2)), rel=1e-6)
+
+
+def test_a_channel_that_depends_on_kept_ones_is_never_taken_up() -> None:
+    x, weight, _ = samples(8)
+    x[:, 4 * Q : 5 * Q] = x[:, 2 * Q : 3 * Q]
+    x[:, 6 * Q : 7 * Q] = 0.0
+    one = problem(x, weight, x @ weight.T)
+    kept = exchanged([(one, 1.0)], torch.arange(C), mask_of([2, 4, 6, 7])).nonzero().flatten().tolist()
+    assert 6 not in kept and not {2, 4} <= set(kept)

@@ -14,6 +14,7 @@ from amc_mixed._widths import Widths
 from amc_plugins import prepare
 from amc_plugins.compression import Calibration, Compressor
 from amc_plugins.graph import channel_map, walk
+from amc_plugins.plugin import SettingsError
 
 if TYPE_CHECKING:
     from amc_mixed.plugin import MixedSettings
@@ -47,6 +48,8 @@ class Mixed(Compressor):
             SettingsError: a setting of one of the methods is not valid, or the calibration data does not fit the network.
         """
         settings = self.settings
+        if settings.pruning.get("swap_polish") or settings.pruning.get("steps", 1) != 1:
+            raise SettingsError("`steps` and `swap_polish` act where `pruning` makes its network alone, not in `mixed`")
         data = Calibration.of(calibration, trainset_ratio=settings.trainset_ratio, seed=seed)
         shared = {"sampled_pixels_per_img": settings.sampled_pixels_per_img, "ridge": settings.ridge}
         prune = prepare(network, "pruning", calibration=data, seed=seed, run=run, **{**shared, **settings.pruning})

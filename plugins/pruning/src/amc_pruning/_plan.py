@@ -33,6 +33,7 @@ from amc_plugins.graph import insert_before, shrink
 from amc_plugins.plugin import SettingsError
 from amc_pruning._cost import CandidateCost
 from amc_pruning._curves import Fitted, NestedFit, fit_kept, relative_error
+from amc_pruning._polish import polished
 from amc_pruning._refit import refit as refit_network
 from amc_pruning._rotation import Rotation, rotated
 from amc_pruning._sampler import PruningSampler
@@ -217,6 +218,10 @@ class PruningPlan(Plan):
         return found
 
     def apply(self, candidate: Mapping[str, int], refit: bool = True) -> CompressionResult:
+        self._check(candidate)
+        return (polished(self, candidate) if self.settings.swap_polish else self)._applied(candidate, refit)
+
+    def _applied(self, candidate: Mapping[str, int], refit: bool) -> CompressionResult:
         pruned, removed = self._built(candidate, absorbed=False), self.removed_channels(candidate)
         changed = [
             layer for layer in self.readers if any(candidate[name] != self._by_name[name].full for name in self.readers[layer])

@@ -15,7 +15,7 @@ from torch import Tensor
 from amc_pruning._elimination import eliminate
 from amc_pruning._problems import Consumer, Problem
 
-__all__ = ["keep_order", "lasso_gram", "lasso_order"]
+__all__ = ["keep_order", "lasso_gram", "lasso_order", "shares"]
 
 
 def keep_order(
@@ -36,7 +36,7 @@ def keep_order(
     problems = [problem for consumer in consumers for problem in consumer.problems()]
     order: list[int]
     if rule == "block_backward":
-        order = _from_removed(eliminate(list(zip(problems, _shares(problems), strict=True)), ids, keep), len(ids))
+        order = _from_removed(eliminate(list(zip(problems, shares(problems), strict=True)), ids, keep), len(ids))
     elif rule == "scalar_backward":
         order = _from_removed(eliminate([(_scalar_problem(problems, ids), 1.0)], torch.arange(len(ids)), keep), len(ids))
     elif rule == "lasso":
@@ -54,7 +54,7 @@ def keep_order(
     return ids[torch.tensor(order, dtype=torch.long)]
 
 
-def _shares(problems: Sequence[Problem]) -> list[float]:
+def shares(problems: Sequence[Problem]) -> list[float]:
     """The weights that make the problems' errors relative to their spreads; 1 when there is only one spread."""
     totals = [max(problem.total, 1e-300) for problem in problems]
     return [min(totals) / total for total in totals]
@@ -87,7 +87,7 @@ def lasso_gram(problems: Sequence[Problem], ids: Tensor) -> tuple[Tensor, Tensor
     The target is what the channels contribute together: `b = A 1`. Several problems are added up, each relative to its spread.
     """
     gram = torch.zeros(len(ids), len(ids), dtype=torch.float64)
-    for problem, share in zip(problems, _shares(problems), strict=True):
+    for problem, share in zip(problems, shares(problems), strict=True):
         columns = problem.columns_of(ids).to(problem.gram.device)
         flat, present = columns.flatten().clamp_min(0), columns.flatten() >= 0
         weight = problem.weight[:, flat] * problem.metric[:, None] * present

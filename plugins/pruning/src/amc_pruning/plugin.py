@@ -29,6 +29,11 @@ class PruningSettings(CompressorSettings):
         description="how channels are chosen: backward elimination (exact, of channels with all weights, or of a scale each), "
         "the LASSO path, the consumers' weights, or at random",
     )
+    swap_polish: bool = Field(
+        False,
+        description="when a network is made, exchange kept channels for dropped ones as long as their readers' error falls; "
+        "takes a pass over the data for statistics",
+    )
     lars_alpha_init: float = Field(
         0.0, ge=0.0, description="`lasso`: the smallest penalty that the LARS path follows; 0 follows all of it"
     )
@@ -51,10 +56,13 @@ class PruningSettings(CompressorSettings):
     norm_update: bool = Field(
         True, description="at the end, match response variances and re-estimate batch norms where it brings the outputs nearer"
     )
+
     @model_validator(mode="after")
     def _steps_are_possible(self) -> Self:
         if self.steps > 1 and self.shared_inputs == "sample":
             raise ValueError("several `steps` cannot go on behind samplers: leave `shared_inputs` at `couple` or `skip`")
+        if self.steps > 1 and self.swap_polish:
+            raise ValueError("`swap_polish` polishes one choice of channels, and several `steps` make several: set one of them")
         return self
 
     @property
