@@ -15,7 +15,8 @@ import pytest
 
 from amc_plugins.core.catalog import DISTRIBUTIONS
 from scripts.check_imports import ROOT
-from tests.matrix.places import BUILT_IN, environment_with, link_metadata, package_of
+from tests.matrix import places
+from tests.matrix.places import BUILT_IN, environment_with, link_metadata, link_site, package_of
 from tests.matrix.select import imported_by
 
 CELLS = ["the core alone", *(f"{how} {one}" for one in BUILT_IN for how in ("only", "without"))]
@@ -61,6 +62,18 @@ def test_what_is_absent_is_absent_for_subprocesses_too(tmp_path: Path) -> None:
     names, found = json.loads(done.stdout)
     assert names == sorted(set(BUILT_IN) - {"amc-ga"})
     assert found == sorted(package_of(one) for one in BUILT_IN if one != "amc-ga")
+
+
+def test_an_environment_that_is_made_inside_another_leaves_that_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = link_site(tmp_path / "outer", list(BUILT_IN))
+    before = {one.name: one.read_text() for one in outer.glob("*.pth") if not one.is_symlink()}
+    assert any("plugins/ga/src" in text for text in before.values())
+    monkeypatch.setattr(places, "SITE", outer)
+    inner = link_site(tmp_path / "inner", [one for one in BUILT_IN if one != "amc-ga"])
+    assert {name: (outer / name).read_text() for name in before} == before
+    assert not any("plugins/ga/src" in (inner / name).read_text() for name in before)
 
 
 def test_the_needs_of_a_test_module_are_its_imports() -> None:

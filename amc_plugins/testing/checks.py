@@ -51,7 +51,7 @@ class Subject:
 
     @property
     def record(self) -> PluginRecord:
-        found = registry().owner(self.spec)
+        found = registry().owner(registry().spec(self.kind, self.name))  # `spec` may be from before it was made anew
         assert found is not None, "a declaration of the registry has a record"
         return found
 

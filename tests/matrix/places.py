@@ -14,6 +14,10 @@ from tests.environments import SITE, bare_environment
 __all__ = ["BUILT_IN", "environment_with", "link_metadata", "link_site", "package_of"]
 
 
+_SOURCES = "_checkout.pth"
+"""In a site folder of `link_site`: where the packages of this checkout are."""
+
+
 def package_of(distribution: str) -> str:
     """`amc-op-conv` -> `amc_op_conv`."""
     return distribution.replace("-", "_")
@@ -35,10 +39,12 @@ def link_site(folder: Path, keep: Collection[str]) -> Path:
     kept = {package_of(one) for one in keep} | {"amc_plugins"}
     for entry in SITE.iterdir():
         owner = _owner(entry.name, ours)
+        if entry.name == _SOURCES:  # of an environment of this kind, which this one is made from: not to be written through
+            continue
         if owner is None or (owner in kept and entry.name.endswith(".dist-info")):
             (folder / entry.name).symlink_to(entry)
     sources = [ROOT, *(BUILT_IN[one] / "src" for one in sorted(keep))]
-    (folder / "_checkout.pth").write_text("".join(f"{one}\n" for one in sources))
+    (folder / _SOURCES).write_text("".join(f"{one}\n" for one in sources))
     return folder
 
 
