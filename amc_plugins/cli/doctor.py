@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def doctor(
     """Say what can be compressed of a network, and what stands in the way.
 
     Per layer: whether smaller layers can replace it, which input channels can be removed and with which other layers, and what
-    pins the rest. Then calls without a handler, with the shortest handler that would serve, and whether the network runs on
+    keeps the others. Then calls without a handler, with the shortest handler that would serve, and whether the network runs on
     another batch and another image size. Exit code 1 when a call has no handler or another batch size does not work.
 
     \b
@@ -54,11 +55,13 @@ def doctor(
 
 def _print(found: Diagnosis) -> None:
     rows = [[one.name, f"{one.macs:,}", one.decomposition or "yes", _pruning(one), one.source or ""] for one in found.layers]
-    render.table(["layer", "MACs", "decomposed", "input channels pruned", "line"], rows, right=["MACs"])
+    render.table(["layer", "MACs", "decomposed", "input channels", "line"], rows, right=["MACs"])
     render.text()
     for trial in found.trials:
         shapes = ", ".join("x".join(map(str, shape)) for shape in trial.inputs)
         render.text(f"{trial.name} {shapes}: {'works' if trial.problem is None else trial.problem}")
+    for note in found.notes:
+        render.text(note)
     for call in found.opaque:
         render.text()
         render.text(f"no handler: {call.call} at {call.source or 'an unknown line'} ({call.name}); this would serve:")
@@ -69,13 +72,22 @@ def _print(found: Diagnosis) -> None:
 
 
 def _pruning(one: LayerDiagnosis) -> str:
-    parts = []
-    if one.prunable:
-        parts.append(f"{one.prunable}" + (f" with {_some(one.partners)}" if one.partners else ""))
-    if one.pinned:
-        parts.append(("the rest pinned: " if one.prunable else "no: ") + _some(one.pinned))
-    return "; ".join(parts) or "no: one channel"
+    if not one.prunable:
+        alone = "stay: one of each group does" if one.inputs else "follow the layers that make them"
+        return f"stay: {_reasons(one.pinned)}" if one.pinned else alone
+    together = f" with those of {_some(one.partners)}" if one.partners else ""
+    others = f"; the others stay: {_reasons(one.pinned)}" if one.pinned else ""
+    return f"{one.prunable} of {one.inputs} can go{together}{others}"
 
 
-def _some(parts: tuple[str, ...]) -> str:
+def _reasons(pinned: tuple[str, ...]) -> str:
+    """Reasons that differ in their line alone are said once."""
+    lines: dict[str, list[str]] = {}
+    for why in pinned:
+        what, at, line = why.rpartition(" at ")
+        lines.setdefault(f"{what}{at}" or why, []).extend([line] if at else [])
+    return _some([f"{what}{_some(where)}" for what, where in lines.items()])
+
+
+def _some(parts: Sequence[str]) -> str:
     return ", ".join(parts[:_NAMES]) + (f" and {len(parts) - _NAMES} more" if len(parts) > _NAMES else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
@@ -148,12 +148,18 @@ def _finished(recorder: Recorder) -> ReconstructedNetwork:
         verify(network, model, recording)
     contiguous(network)
     network.train(model.training)
-    for where in recording.fixed_sizes:
+    if "data_reads" in network.graph.metadata:
+        logger.warning("%s", network.graph.metadata["data_reads"])
+    for where in _counted(recording.fixed_sizes):
         logger.warning("a number computed from sizes is fixed in the record: %s; sizes that give another are refused", where)
-    for reason, times in Counter(recording.opaque.values()).items():
-        again = f" ({times} times)" if times > 1 else ""
-        logger.warning("opaque operation: %s%s; channels that touch it stay as they are", reason, again)
+    for reason in _counted(recording.opaque.values()):
+        logger.warning("opaque operation: %s; channels that touch it stay as they are", reason)
     return network
+
+
+def _counted(reasons: Iterable[str]) -> list[str]:
+    """Each once, with how often it came."""
+    return [f"{one} ({times} times)" if times > 1 else one for one, times in Counter(reasons).items()]
 
 
 @contextmanager
@@ -174,6 +180,9 @@ def _document(recording: Recording) -> Document:
     metadata = {f"opaque:{name}": reason for name, reason in recording.opaque.items()}
     if recording.fixed_sizes:
         metadata["fixed_sizes"] = "; ".join(recording.fixed_sizes)
+    if recording.data_reads:
+        where = ", ".join(recording.data_reads)
+        metadata["data_reads"] = f"numbers are read from the data at {where}: the record holds what follows from the example's"
     return Document(
         inputs=specs, signature=recording.signature, nodes=recording.nodes, outputs=recording.outputs, metadata=metadata
     )

@@ -70,6 +70,8 @@ class ChannelMap:
     values: dict[str, Tensor]
     """Per tensor value: its channel ids on broadcast views, compacted (size 1 where they do not vary)."""
     shapes: dict[str, Shape]
+    pins: dict[str, Tensor]
+    """Why channels stay -> their ids: those of groups, and those that no layer makes."""
     _group_index: Tensor = field(repr=False)
 
     def group_of(self, channel_id: int) -> ChannelGroup:
@@ -293,7 +295,7 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
         ids.at(node, [found[name] for name in node.outputs])
         given = [values[name] for name in node.inputs if name in values]
         if node.op == OPAQUE:
-            why = f"touches an op without a handler: {network.graph.metadata.get(f'opaque:{node.layer}', node.name)}"
+            why = f"touches {network.graph.metadata.get(f'opaque:{node.layer}', f'`{node.name}`: there is no handler for it')}"
             for one in (*given, *(one for name in node.inputs for one in counted.get(name, ()))):
                 ids.mark(one, why)
             made: Sequence[Tensor] = [ids.pinned(shape, why) for shape in ids.output_shapes]
@@ -338,11 +340,13 @@ def _resolved(
     pins: dict[str, list[npt.NDArray[np.int64]]] = defaultdict(list)
     for pin, why in ids.pins:
         pins[why].append(pin.numpy())
+    stay: dict[str, Tensor] = {}
     pinned = np.zeros(len(classes), dtype=bool)
     for why, vectors in pins.items():
         rows = np.unique(classes[np.concatenate(vectors)])
         table.add("pin", why, rows)
         pinned[rows] = True
+        stay[why] = torch.from_numpy(rows)
     for value in same.values():
         table.hold(value.reshape(-1).numpy())
     made = np.unique(np.concatenate(list(outputs.values()))) if outputs else np.zeros(0, dtype=np.int64)
@@ -362,7 +366,7 @@ def _resolved(
         groups.append(ChannelGroup(name, torch.from_numpy(group_ids), tuple(producers), consumers, followers, reasons))
     read = {layer: torch.from_numpy(vector) for layer, vector in inputs.items()}
     written = {layer: torch.from_numpy(vector) for layer, vector in outputs.items()}
-    return ChannelMap(network, groups, read, written, compacted, found, torch.from_numpy(index))
+    return ChannelMap(network, groups, read, written, compacted, found, stay, torch.from_numpy(index))
 
 
 def channel_groups(network: ReconstructedNetwork) -> list[ChannelGroup]:

@@ -21,6 +21,8 @@ from amc_plugins.core.structure import map_leaves, tensors_in
 
 __all__ = ["Diagnosis", "LayerDiagnosis", "OpaqueDiagnosis", "Trial", "diagnose"]
 
+_NOTES = ("control_flow", "data_reads")
+_NO_WEIGHTS = "it has no weights"
 _STEP = 32
 """Pixels that the other image size is larger by: what most strides divide."""
 
@@ -39,9 +41,11 @@ class LayerDiagnosis:
     partners: tuple[str, ...]
     """Other layers that lose the same input channels with it; of what is not pinned."""
     pinned: tuple[str, ...]
-    """Why its input channels cannot be removed; empty: they can."""
+    """Why input channels cannot be removed, by which op at which line; empty: they can."""
+    inputs: int
+    """Input channels that it has weights for; 0: it has none."""
     prunable: int
-    """Input channels that can be removed, but one of each group."""
+    """Input channels that can be removed: of each group all but one."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Diagnosis:
     layers: list[LayerDiagnosis] = field(default_factory=list)
     opaque: list[OpaqueDiagnosis] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the record holds for the example alone: where it reads numbers of the data or of sizes."""
 
     @property
     def healthy(self) -> bool:
@@ -89,6 +95,7 @@ def diagnose(network: ReconstructedNetwork) -> Diagnosis:
         layers=list({one.name: one for one in layers}.values()),
         opaque=[_opaque(network, node, seen.get(node.name)) for node in opaque],
         trials=_trials(network),
+        notes=[network.graph.metadata[key] for key in _NOTES if key in network.graph.metadata],
     )
 
 
@@ -99,22 +106,22 @@ def _layer(network: ReconstructedNetwork, channels: ChannelMap, name: str, macs:
     node = network.nodes_of(name)[0]
     ids = channels.inputs.get(name)
     partners: tuple[str, ...] = ()
-    pinned: tuple[str, ...] = ("it does not index its input by channel",)
+    pinned: tuple[str, ...] = () if _has_no_weights(network, name) else ("it does not index its input by channel",)
     prunable = 0
     if ids is not None:
         groups, unmade = _groups(channels, ids)
         free = [group for group in groups if not group.pinned]
         partners = tuple(dict.fromkeys(other for group in free for other in group.consumers if other != name))
         reasons = [why for group in groups for why in group.pinned]
-        if unmade:
-            reasons.append("from the network's input or a call without a handler")
+        reasons += [why for why, stay in channels.pins.items() if torch.isin(unmade, stay).any()]
         pinned = tuple(dict.fromkeys(reasons))
-        prunable = sum(len(group) - 1 for group in free)
-    return LayerDiagnosis(name, node.op, node.source, macs, _decomposition(network, name), partners, pinned, prunable)
+        prunable = sum(_removable(ids, group) for group in free)
+    inputs = 0 if ids is None else len(ids)
+    return LayerDiagnosis(name, node.op, node.source, macs, _decomposition(network, name), partners, pinned, inputs, prunable)
 
 
-def _groups(channels: ChannelMap, ids: Tensor) -> tuple[list[ChannelGroup], tuple[int, ...]]:
-    """The groups of these channels, and the channels that no layer makes: those of the network's inputs."""
+def _groups(channels: ChannelMap, ids: Tensor) -> tuple[list[ChannelGroup], Tensor]:
+    """The groups of these channels, and the channels that no layer makes: of inputs, constants and calls without a handler."""
     found: dict[str, ChannelGroup] = {}
     unmade = []
     for one in ids.unique().tolist():
@@ -124,13 +131,23 @@ def _groups(channels: ChannelMap, ids: Tensor) -> tuple[list[ChannelGroup], tupl
             unmade.append(one)
         else:
             found[group.name] = group
-    return list(found.values()), tuple(unmade)
+    return list(found.values()), torch.tensor(unmade, dtype=torch.long)
+
+
+def _removable(ids: Tensor, group: ChannelGroup) -> int:
+    """How many of a layer's input channels can go with a group, of which the smallest channel stays."""
+    _, counts = ids[torch.isin(ids, group.ids)].unique(return_counts=True)
+    return int(counts.sum() - counts.min())
+
+
+def _has_no_weights(network: ReconstructedNetwork, name: str) -> bool:
+    return next(network.layer(name).parameters(), None) is None
 
 
 def _decomposition(network: ReconstructedNetwork, name: str) -> str | None:
     linear = linear_map(network, name)
     if linear is None:
-        return "it is no linear map of its input"
+        return _NO_WEIGHTS if _has_no_weights(network, name) else "it is no linear map of its input"
     if len(network.nodes_of(name)) > 1:
         return "it is called more than once"
     rows, columns = linear.out_channels // linear.groups, linear.weight.shape[1]
@@ -177,7 +194,7 @@ def _handler(module: Opaque, inputs: list[Any] | None, *, owned: bool) -> str:
 def _leaves_channels_alone(module: Opaque, inputs: list[Any]) -> bool:
     """Whether an output channel depends on that channel of the inputs alone, and on all of them in the same way."""
     tensors = [one for one in inputs if isinstance(one, Tensor)]
-    if not tensors or any(one.dim() < 2 or not one.is_floating_point() for one in tensors):
+    if not tensors or any(one.dim() < 2 or not (one.is_floating_point() or one.is_complex()) for one in tensors):
         return False
     count = tensors[0].shape[1]
     if count < 2 or any(one.shape[1] != count for one in tensors):

@@ -44,6 +44,8 @@ class Recording:
     """Where a number computed from sizes became a constant of the record."""
     fixed_values: set[str] = field(default_factory=set)
     """Names of requirements on numbers that Python took, rather than compared."""
+    data_reads: list[str] = field(default_factory=list)
+    """Where Python took numbers of the data (`if x.sum() > 0:`, `x.max().item()`), and by which call."""
 
     def drop_unused(self) -> None:
         """Leave out nodes whose values nothing needs: what stays makes the outputs, or holds sizes to something."""

@@ -31,6 +31,12 @@ __all__ = ["Recorder", "Recording"]
 
 _SIZE_GETTERS = frozenset({"torch.Tensor.shape.__get__", "torch.Tensor.size"})
 _COUNTS = frozenset({"torch.Tensor.numel", "torch.Tensor.nelement", "torch.numel"})
+_READS = (
+    frozenset(f"torch.Tensor.{name}" for name in "item tolist numpy equal allclose is_nonzero".split())
+    | frozenset(f"torch.Tensor.__{name}__" for name in "bool int float index complex contains array".split())
+    | {"torch.equal", "torch.allclose", "torch.is_nonzero"}
+)
+"""What gives Python numbers of a tensor."""
 
 
 class Recorder(Ledger, TorchFunctionMode):
@@ -218,6 +224,8 @@ class Recorder(Ledger, TorchFunctionMode):
             self._constants[id(tensor)] = self._names.numbered("constant"), copied
         if changed or tensors_in(result):  # else it was a question (dtype, dim, is_cuda): the answer is a plain value
             self._record_function(func, name, (args, kwargs), result, changed)
+        elif name in _READS and (read := f"{user_line()} (`{name}`)") not in self.recording.data_reads:
+            self.recording.data_reads.append(read)
         return result
 
     def _constants_under(self, written: list[Tensor]) -> list[Tensor]:

@@ -12,10 +12,12 @@ __all__ = ["is_asked_by_user", "shortest_handler", "user_line"]
 
 
 def user_line() -> str | None:
-    """`file.py:12` of the innermost frame that is neither torch's nor the framework's."""
+    """`file.py:12` of the innermost frame that is neither torch's nor the framework's; None where `amc` runs it all."""
     frame = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
+        if module.startswith("amc_plugins.cli."):
+            return None
         if module != "torch" and not module.startswith(("torch.", "amc_plugins.core.", "amc_op_", "contextlib")):
             return f"{frame.f_code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
