@@ -148,3 +148,29 @@ def test_what_is_refused(plan: Plan, network: Any, images: Any) -> None:
     for setting in ({"steps": 2}, {"swap_polish": True}):
         with pytest.raises(SettingsError, match="makes its network alone"):
             amc.prepare(network, "mixed", calibration=images[0], pruning=setting)
+
+
+def test_rounding_holds_for_the_channels_of_pruned_and_decomposed_layers(network: Any, images: Any) -> None:
+    """`round_to` is of channels: where a layer is decomposed, of those that it reads and gives; its ranks are free."""
+    plan = amc.prepare(network, "mixed", calibration=[images[0][:400]], seed=0, pruning={"round_to": 8})
+    pruned, ranks = 0, set()
+    for candidate in [plan.candidate(total=total) for total in (0.5, 0.7)] + list(candidates(plan, 6)):
+        result = plan.apply(candidate, refit=False)
+        pruned += sum(len(kept) < 16 for kept in result.kept.values())
+        assert all(len(kept) % 8 == 0 for name, kept in result.kept.items() if name != "stem")
+        chains: dict[str, list[nn.Module]] = {}
+        for name in result.network.layer_names:
+            layer = result.network.layer(name)
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                chains.setdefault(name.partition(".")[0], []).append(layer)
+        for name, chain in chains.items():
+            inner = [_widths(one)[1] for one in chain[:-1]]
+            ranks |= set(inner)
+            assert name == "stem" or _widths(chain[0])[0] % 8 == 0, (name, candidate)
+            assert name == "classes" or _widths(chain[-1])[1] % 8 == 0, (name, candidate)
+    assert pruned >= 4 and any(rank % 8 for rank in ranks)
+
+
+def _widths(layer: Any) -> tuple[int, int]:
+    """Channels that it reads, and that it makes."""
+    return (layer.in_channels, layer.out_channels) if isinstance(layer, nn.Conv2d) else (layer.in_features, layer.out_features)
