@@ -131,12 +131,12 @@ class Recording:
 
 
 def _forget_scenes() -> None:
-    """The kit captures each of its networks once; here every test that has one is seen to capture it."""
+    """The kit captures each of its networks once, and tests keep plans; here every test that has one is seen to make it."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("amc_plugins.testing"):
-            for one in vars(module).values():
-                if hasattr(one, "cache_clear"):
-                    one.cache_clear()
+        kit = name.startswith("amc_plugins.testing")
+        for one in vars(module).values() if kit or name.startswith("tests.") else ():
+            if hasattr(one, "cache_clear") and (kit or one.__module__ == name):
+                one.cache_clear()
 
 
 def _watch_imports() -> None:
