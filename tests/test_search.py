@@ -17,6 +17,8 @@ import torch
 
 import amc_plugins as amc
 from amc_plugins.compression import Candidate, Plan
+from amc_plugins.core.chance import LEAD_ERROR
+from amc_plugins.core.labelled import Accuracy, Labelled
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.objectives import Divergence
 from amc_plugins.core.runs import Run
@@ -149,6 +151,53 @@ def test_the_winner_is_the_best_on_unseen_data_and_confirmed_by_the_same_functio
     own = [*ranked[:2], *search.evaluations[:2]]  # the starts are the tuner's own evaluations here
     assert search.best.score == min(one.score for one in own)
     assert search.best.confirmed is not None and search.best.confirmed.score == -search.best.score
+
+
+def test_the_samples_of_a_score_have_it_as_their_mean(plan: Plan) -> None:
+    images, labels = digits()
+    candidate = plan.candidate(total=0.5)
+    for score in (Nearness(plan.network, plan.calibration), Accuracy(Labelled.of([(images, labels)]))):
+        objectives, samples = Judge(plan, score).with_samples(candidate)
+        assert objectives == Judge(plan, score)(candidate)
+        assert samples is not None and samples.mean().item() == pytest.approx(objectives["score"], rel=1e-12)
+        assert len(samples) == (len(plan.calibration) if isinstance(score, Nearness) else len(labels))
+    function = Judge(plan, lambda network: -1.0).with_samples(candidate)
+    assert function == ({**function[0], "score": -1.0}, None)
+
+
+class Noisy:
+    """Scores by a candidate's width, with a noise of the samples that does not change what their mean is."""
+
+    def __init__(self, noise: float) -> None:
+        self.noise = noise
+
+    def __call__(self, network: ReconstructedNetwork) -> float:
+        return self.with_samples(network)[0]
+
+    def with_samples(self, network: ReconstructedNetwork) -> tuple[float, torch.Tensor]:
+        width = float(network.layer("0").out_channels)  # type: ignore[arg-type]
+        wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)
+        return width, width + self.noise * width * wave
+
+
+@pytest.mark.parametrize(("noise", "lucky"), [(0.1, False), (100.0, True)])
+def test_a_baseline_gives_way_only_to_what_leads_by_more_than_chance(
+    plan: Plan, tmp_path: Path, noise: float, lucky: bool
+) -> None:
+    score = Noisy(noise)
+    search = tuned(plan, evaluate=score, confirm_on=score, evaluations=12, confirm=4, folder=tmp_path)
+    better = max(search.baselines.values(), key=lambda one: one.score)
+    widest = max(search.evaluations, key=lambda one: one.score)
+    assert widest.score > better.score, "or this test shows nothing"
+    wider = {one.candidate for one in search.confirmed if one.score > better.score}
+    for one in search.confirmed:
+        if one.candidate in wider:
+            assert one.objectives[LEAD_ERROR] == pytest.approx(noise * (one.score - better.score) / 99**0.5)
+    assert search.lucky() == (wider if lucky else set())
+    assert search.best.candidate == (better.candidate if lucky else widest.candidate)
+    assert min(search.gains.values()) == (0.0 if lucky else widest.score - better.score)
+    again = tuned(plan, evaluate=score, confirm_on=score, evaluations=12, confirm=4, folder=tmp_path)
+    assert again.confirmed == search.confirmed and again.best.candidate == search.best.candidate
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

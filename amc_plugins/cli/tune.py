@@ -196,6 +196,8 @@ def _print_search(search: Search, report: Path) -> None:
     ]
     if best.confirmed is not None:
         pairs.append(("  unseen data", f"{best.confirmed.score:.6g}"))
+    if lucky := len(search.lucky()):
+        pairs.append(("  by chance", f"{lucky} scored higher there than the better baseline, by two standard errors at most"))
     for name, gain in search.gains.items():
         pairs.append((f"  above {name}", f"{gain:.6g}"))
     pairs.append(("report", str(report)))

@@ -231,7 +231,8 @@ def tune(
         samples: at most so many samples of it; candidates are ranked well by few.
         evaluations: how many different candidates to score.
         confirm: so many of the best are scored again on unseen data, and the winner there is the search's best: the best
-            of many noisy scores is too good to be true. 0: the best score wins.
+            of many noisy scores is too good to be true. The plan's own allocations give way only to what leads them there by
+            more than two standard errors (`Search.lucky`). 0: the best score wins.
         confirm_on: the unseen data, as `data`; for a function as `evaluate`, a function. Default: the samples of `data` that
             the search does not use (never more than half of `data` is used then); nothing for functions.
         baselines: score the plan's own candidates too (`Search.baselines`, `Search.gains`).

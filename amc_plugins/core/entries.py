@@ -89,6 +89,7 @@ def search_detail(search: Search) -> dict[str, Any]:
         "best": dict(search.best.candidate),
         "baselines": {name: entry(one) for name, one in search.baselines.items()},
         "confirmed": [entry(one) for one in search.confirmed],
+        "lucky": len(search.lucky()),
         "gains": search.gains,
         "score": search.best.score,
         "budget": search.budget.counts,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from amc_plugins.core.calibration import MOST_BYTES, Calibration, own_randomness
 from amc_plugins.core.errors import SettingsError
-from amc_plugins.core.objectives import accuracy
+from amc_plugins.core.objectives import accuracy, hits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,6 +88,11 @@ class Accuracy:
 
     def __call__(self, network: nn.Module) -> float:
         return accuracy(network, self.data.batches())
+
+    def with_samples(self, network: nn.Module) -> tuple[float, Tensor]:
+        """The accuracy, and 1 for each sample that is right, 0 for the others, (N,), float64."""
+        right = hits(network, self.data.batches())
+        return int(right.sum()) / len(right), right.double()
 
 
 def _kept(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from amc_plugins.core.calibration import Calibration
     from amc_plugins.core.network import ReconstructedNetwork
 
-__all__ = ["Divergence", "accuracy"]
+__all__ = ["Divergence", "accuracy", "hits"]
 
 
 class Divergence:
@@ -38,19 +38,36 @@ class Divergence:
         self._classifies = len(first) == 1 and first[0].dim() == 2 and first[0].shape[1] > 1
 
     def __call__(self, network: ReconstructedNetwork) -> float:
+        return self.with_samples(network)[0]
+
+    def with_samples(self, network: ReconstructedNetwork) -> tuple[float, Tensor | None]:
+        """The divergence, and that of each sample, (N,), float64, of which it is the mean.
+
+        None instead of the samples for outputs that do not have one row a sample.
+        """
         error, norm = 0.0, 0.0
+        parts: list[Tensor | None] = []
         for references, outputs in zip(self._references, self._outputs(network), strict=True):
             if len(references) != len(outputs):
                 raise GraphError(f"the networks have {len(references)} and {len(outputs)} outputs")
+            rows = []
             for reference, given in zip(references, outputs, strict=True):
                 if self._classifies:
                     target = F.log_softmax(reference.double(), 1)
-                    error += float(F.kl_div(F.log_softmax(given.double(), 1), target, log_target=True, reduction="sum"))
+                    entries = F.kl_div(F.log_softmax(given.double(), 1), target, log_target=True, reduction="none")
                     norm += len(reference)
                 else:
-                    error += float((reference.double() - given.double()).square().sum())
+                    entries = (reference.double() - given.double()).square()
                     norm += float((reference.double() - reference.double().mean()).square().sum())
-        return error / norm if norm else error
+                error += float(entries.sum())
+                rows.append(entries.flatten(1).sum(1) if entries.dim() > 1 else entries)
+            alike = len({one.shape for one in rows}) == 1 and rows[0].dim() == 1
+            parts.append(torch.stack(rows).sum(0) if alike else None)
+        known = [one for one in parts if one is not None]
+        samples = torch.cat(known) if len(known) == len(parts) else None
+        if not norm:
+            return error, samples
+        return error / norm, None if samples is None else samples * (len(samples) / norm)
 
     def _outputs(self, network: ReconstructedNetwork) -> Any:
         with torch.no_grad(), evaluating(network):
@@ -68,8 +85,14 @@ def accuracy(network: nn.Module, batches: Iterable[Any]) -> float:
     Raises:
         SettingsError: there are no samples, or outputs and labels have other shapes.
     """
+    right = hits(network, batches)
+    return int(right.sum()) / len(right)
+
+
+def hits(network: nn.Module, batches: Iterable[Any]) -> Tensor:
+    """Which samples' largest output is their label, (N,), bool. Arguments and errors as in `accuracy`."""
     device = next((one.device for one in network.state_dict().values()), torch.device("cpu"))
-    right, count = 0, 0
+    right: list[Tensor] = []
     with torch.no_grad(), evaluating(network), torch.random.fork_rng(devices=[]):  # a DataLoader draws a seed for each pass
         for inputs, labels in batches:
             scores = network(*(one.to(device) for one in (inputs if isinstance(inputs, tuple | list) else (inputs,))))
@@ -78,8 +101,7 @@ def accuracy(network: nn.Module, batches: Iterable[Any]) -> float:
                     "accuracy needs one output of shape (N, classes) and labels of shape (N,)",
                     hint="leave `floor` and the labelled loaders out for other networks",
                 )
-            right += int((scores.argmax(1) == labels.to(device)).sum())
-            count += len(labels)
-    if count == 0:
+            right.append(scores.argmax(1) == labels.to(device))
+    if not sum(map(len, right)):
         raise SettingsError("accuracy needs at least one sample; the data is empty")
-    return right / count
+    return torch.cat(right)

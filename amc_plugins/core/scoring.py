@@ -14,6 +14,8 @@ from amc_plugins.core.labelled import Accuracy, Labelled, data_digest
 from amc_plugins.core.objectives import Divergence
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from amc_plugins.core.network import ReconstructedNetwork
 
 __all__ = ["SAMPLES", "Judge", "Nearness", "Objective", "Score"]
@@ -36,6 +38,11 @@ class Nearness:
 
     def __call__(self, network: ReconstructedNetwork) -> float:
         return -self._divergence(network)
+
+    def with_samples(self, network: ReconstructedNetwork) -> tuple[float, Tensor | None]:
+        """The score, and that of each sample, (N,), float64; None where outputs have no row a sample."""
+        divergence, samples = self._divergence.with_samples(network)
+        return -divergence, None if samples is None else -samples
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,18 @@ class Judge:
             SettingsError: the evaluation gave something else than finite numbers.
         """
         network = self.plan.assemble(candidate)
-        given = self.score(network)
+        return self._objectives(candidate, network, self.score(network))
+
+    def with_samples(self, candidate: Candidate) -> tuple[dict[str, float], Tensor | None]:
+        """The same, and the score of each sample, (N,), where the evaluation can tell it."""
+        network = self.plan.assemble(candidate)
+        with_samples = getattr(self.score, "with_samples", None)
+        given, samples = with_samples(network) if with_samples is not None else (self.score(network), None)
+        return self._objectives(candidate, network, given), samples
+
+    def _objectives(
+        self, candidate: Candidate, network: ReconstructedNetwork, given: float | Mapping[str, float]
+    ) -> dict[str, float]:
         found = dict(given) if isinstance(given, Mapping) else {"score": given}
         if "score" not in found:
             raise SettingsError(

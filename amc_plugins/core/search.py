@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_plugins.compression import Candidate, CompressionResult, Plan
 from amc_plugins.core.budgets import COUNTS, NEAR, Budget, Cost, cost_of
+from amc_plugins.core.chance import lead_error, within_chance
 from amc_plugins.core.describe import digest_of
 from amc_plugins.core.errors import BudgetError, SettingsError
 from amc_plugins.core.scoring import Judge, Objective
@@ -24,6 +25,8 @@ from amc_plugins.core.workers import Workers
 from amc_plugins.tuning import STARTS, Space, Tuner
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from amc_plugins.core.network import ReconstructedNetwork
     from amc_plugins.core.runs import Run
 
@@ -75,7 +78,7 @@ class Search:
     @property
     def best(self) -> BestCandidate:
         """The winner on unseen data among the confirmed candidates that the tuner asked for; without any, the evaluation of
-        most merit. The first of equals.
+        most merit. The first of equals. A baseline gives way only to what leads it by more than chance (`lucky`).
         """
         unseen = {one.candidate: one for one in self.confirmed}
         chosen = self.ranked()[0]
@@ -94,7 +97,31 @@ class Search:
                 hint="search longer, or for a smaller `total`",
             )
         pool = [one for one in fit if one.candidate in unseen] or fit
-        return sorted(pool, key=lambda one: -self.merit((unseen.get(one.candidate) or one).objectives))
+        ranked = sorted(pool, key=lambda one: -self.merit((unseen.get(one.candidate) or one).objectives))
+        lucky = self.lucky()
+        own = next((one for one in ranked if one.candidate == self._better_baseline()), None)
+        if not lucky or own is None:
+            return ranked
+        behind = [one for one in ranked if one.candidate in lucky]
+        place = ranked.index(own) + 1
+        return (
+            [one for one in ranked[:place] if one not in behind] + behind + [one for one in ranked[place:] if one not in behind]
+        )
+
+    def lucky(self) -> set[Candidate]:
+        """The confirmed candidates that lead the better baseline on unseen data by no more than chance: `core.chance`.
+
+        Empty where an evaluation has no scores of samples, and where something else than the score is best.
+        """
+        scored = {one.candidate: one.objectives for one in self.confirmed if self.merit(one.objectives) == one.score}
+        better = self._better_baseline()
+        return within_chance(scored, better) if better in scored else set()
+
+    def _better_baseline(self) -> Candidate | None:
+        """On unseen data."""
+        own = {one.candidate for one in self.baselines.values()}
+        scores = {one.candidate: one.score for one in self.confirmed if one.candidate in own}
+        return max(scores, key=lambda one: scores[one], default=None)
 
     @property
     def gains(self) -> dict[str, float]:
@@ -309,13 +336,28 @@ class _Driver:
     def confirm(self, judge: Judge, count: int) -> None:
         """Score the `count` of most merit, and the baselines, on unseen data."""
         ranked = sorted(self.found.evaluations, key=lambda one: -self.found.merit(one.objectives))
-        chosen = [*ranked[:count], *self.found.baselines.values()]
+        own = [one.candidate for one in self.found.baselines.values()]
         known = {self._ordered(values): objectives for values, objectives in self.store.others("confirm")} if self.store else {}
-        for candidate in dict.fromkeys(one.candidate for one in chosen):
+        samples: dict[Candidate, Tensor | None] = {}
+
+        def score(candidate: Candidate, better: Candidate | None) -> None:
+            objectives, samples[candidate] = judge.with_samples(candidate)
+            if better is not None:
+                if better not in samples:  # scored by an earlier process
+                    samples[better] = judge.with_samples(better)[1]
+                objectives |= lead_error(samples[candidate], samples[better])
+            known[candidate] = objectives
+            if self.store is not None:
+                self.store.add_other("confirm", candidate, objectives)
+
+        for candidate in own:
             if candidate not in known:
-                known[candidate] = judge(candidate)
-                if self.store is not None:
-                    self.store.add_other("confirm", candidate, known[candidate])
+                score(candidate, None)
+        better = max(own, key=lambda one: known[one]["score"], default=None)
+        chosen = dict.fromkeys([*(one.candidate for one in ranked[:count]), *own])
+        for candidate in chosen:
+            if candidate not in known:
+                score(candidate, better)
             self.found.confirmed.append(Evaluation(candidate, known[candidate]))
 
     def measure(self, cost: Cost) -> None:

@@ -92,6 +92,8 @@ def _gained(search: Mapping[str, Any], best: Mapping[str, Any], own: Mapping[str
     confirmed = unseen.get(str(best.get("candidate")))
     if confirmed is not None:
         words.append(f"On data that the search had not seen it is {_figure(confirmed['score'])}.")
+    if lucky := search.get("lucky"):
+        words.append(f"{lucky} scored higher there than the better of the plan's own, by no more than two standard errors.")
     gains = _mapping(search.get("gains"))
     parts = []
     for name, one in own.items():
