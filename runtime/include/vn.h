@@ -67,6 +67,10 @@ VN_API int vn_input(const vn_model *model, size_t index, vn_tensor *input);
 VN_API uint32_t vn_model_id(const vn_model *model);
 VN_API void vn_base_size(const vn_model *model, int64_t *height, int64_t *width);
 
+/* Shares the work of each later run among `count` threads (1 at first, at most 256), the caller's among them; outputs are the same
+ * bits whatever their number. Returns 0, or 1 and sets the error. */
+VN_API int vn_set_threads(vn_model *model, int32_t count);
+
 /* Runs the network on `count` inputs in the order of the file. Returns 0 and a result, or 1 and sets the error. */
 VN_API int vn_run(vn_model *model, const vn_tensor *inputs, size_t count, vn_result **result);
 

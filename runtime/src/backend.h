@@ -17,7 +17,7 @@ public:
 };
 
 // `shapes`: every value of the schedule without data. `kept`: the values that are outputs. Null: all runs on the reference kernels.
-std::unique_ptr<const Plan> make_plan(const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept);
+std::unique_ptr<const Plan> make_plan(const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept, int threads);
 
 const char* backend_name();
 

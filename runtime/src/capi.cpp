@@ -15,6 +15,8 @@
 
 namespace {
 
+constexpr int32_t kMostThreads = 256;
+
 struct Problem {
     std::string text, code;
 };
@@ -173,6 +175,15 @@ void vn_base_size(const vn_model* model, int64_t* height, int64_t* width) {
     const bool known = model != nullptr && model->model && model->model->root().base_size.has_value();
     if (height != nullptr) *height = known ? model->model->root().base_size->first : 0;
     if (width != nullptr) *width = known ? model->model->root().base_size->second : 0;
+}
+
+int vn_set_threads(vn_model* model, int32_t count) {
+    if (model == nullptr) return 1;
+    return guarded(*model, [&] {
+        if (!model->model) vn::refuse("ARGUMENT", "the file was refused when it was opened");
+        if (count < 1 || count > kMostThreads) vn::refuse("ARGUMENT", std::to_string(count) + " threads, expected 1 to " + std::to_string(kMostThreads));
+        model->model->set_threads(count);
+    });
 }
 
 int vn_run(vn_model* model, const vn_tensor* inputs, size_t count, vn_result** result) {

@@ -38,7 +38,8 @@ std::uint64_t bytes_of(const Value& value) {
 }
 
 // What a kernel of 32-bit floats makes of 16-bit ones: computed wide, rounded once.
-std::vector<Value> run_widened(const Op& op, const Layer& layer, const Params& params, std::vector<Tensor> inputs, bool real, std::size_t wanted) {
+std::vector<Value> run_widened(const Op& op, const Layer& layer, const Params& params, std::vector<Tensor> inputs, bool real, const Workers& workers,
+                               std::size_t wanted) {
     const auto checked = [wanted](Call& call) {
         const std::size_t made = call.outputs().size();
         require(call.tuple() ? wanted > 1 && made >= wanted : wanted == 1 && made == 1, "it makes another number of values than the node has outputs");
@@ -46,7 +47,7 @@ std::vector<Value> run_widened(const Op& op, const Layer& layer, const Params& p
     };
     const auto half = std::find_if(inputs.begin(), inputs.end(), [](const Tensor& one) { return is_half(one.dtype()); });
     if (!op.widen || half == inputs.end()) {
-        Call call(layer, params, std::move(inputs), real);
+        Call call(layer, params, std::move(inputs), real, workers);
         op.run(call);
         return checked(call);
     }
@@ -57,7 +58,7 @@ std::vector<Value> run_widened(const Op& op, const Layer& layer, const Params& p
     for (Tensor& one : inputs) {
         if (is_half(one.dtype())) one = cast(one, DType::f32);
     }
-    Call call(wide, params, std::move(inputs), real);
+    Call call(wide, params, std::move(inputs), real, workers);
     op.run(call);
     for (Value& value : call.outputs()) {
         Tensor* made = std::get_if<Tensor>(&value);
@@ -68,20 +69,21 @@ std::vector<Value> run_widened(const Op& op, const Layer& layer, const Params& p
 
 }  // namespace
 
-std::vector<Value> Model::compute(const Step& step, const std::vector<Value>& values, bool real) const {
+std::vector<Value> Model::compute(const Step& step, const std::vector<Value>& values, bool real, const Workers& workers) const {
     std::vector<Tensor> inputs;
     for (const std::size_t place : step.inputs) {
         const Tensor* given = std::get_if<Tensor>(&values[place]);
         require(given != nullptr, "an input is no tensor");
         inputs.push_back(*given);
     }
-    if (step.symbolic.empty()) return run_widened(step.op->op, *step.layer, step.layer->params, std::move(inputs), real, step.outputs.size());
+    if (step.symbolic.empty()) return run_widened(step.op->op, *step.layer, step.layer->params, std::move(inputs), real, workers, step.outputs.size());
     Params params = step.layer->params;
     for (const auto& [name, value] : step.symbolic) params.set(name, resolved(value, values));
-    return run_widened(step.op->op, *step.layer, params, std::move(inputs), real, step.outputs.size());
+    return run_widened(step.op->op, *step.layer, params, std::move(inputs), real, workers, step.outputs.size());
 }
 
-std::vector<Value> Model::execute(const std::vector<Tensor>& inputs, std::uint64_t limit, std::vector<Value>* shapes, const Plan* plan) const {
+std::vector<Value> Model::execute(const std::vector<Tensor>& inputs, std::uint64_t limit, std::vector<Value>* shapes, const Plan* plan,
+                                  const Workers& workers) const {
     std::vector<Value> values(slots_);
     if (shapes != nullptr) shapes->assign(slots_, Value());
     std::uint64_t total = 0;
@@ -114,7 +116,7 @@ std::vector<Value> Model::execute(const std::vector<Tensor>& inputs, std::uint64
         const auto where = [i] { return "document.nodes[" + std::to_string(i) + "]"; };
         std::vector<Value> outputs;
         try {
-            outputs = compute(step, values, shapes == nullptr);
+            outputs = compute(step, values, shapes == nullptr, workers);
         } catch (const ShapeError& error) {
             refuse("SHAPE_RULE", "node `" + step.node->name + "` (" + step.node->op + "): " + error.what(), where());
         }
@@ -144,7 +146,20 @@ void Model::check_one_sample() const {
         }
     }
     std::vector<Value> shapes;
-    execute(inputs, limits_.activations, &shapes, nullptr);
+    execute(inputs, limits_.activations, &shapes, nullptr, *workers_);
+}
+
+void Model::set_threads(int count) {
+    auto made = std::make_shared<const Workers>(count);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    workers_ = std::move(made);
+    planned_.clear();
+    plan_ = nullptr;
+}
+
+std::shared_ptr<const Workers> Model::workers() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return workers_;
 }
 
 std::shared_ptr<const Plan> Model::plan_for(const std::vector<Tensor>& inputs, const std::vector<Value>& shapes) const {
@@ -152,7 +167,7 @@ std::shared_ptr<const Plan> Model::plan_for(const std::vector<Tensor>& inputs, c
     for (const Tensor& one : inputs) wanted.push_back(one.shape());
     const std::lock_guard<std::mutex> lock(mutex_);
     if (planned_.empty() || planned_ != wanted) {
-        plan_ = make_plan(steps_, shapes, kept_);
+        plan_ = make_plan(steps_, shapes, kept_, workers_->count());
         planned_ = std::move(wanted);
     }
     return plan_;
@@ -182,9 +197,10 @@ std::vector<Value> Model::run(const std::vector<Tensor>& inputs) const {
     const std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
     const std::uint64_t limit = limits_.activations > most / samples ? most : limits_.activations * samples;
     std::vector<Value> values;
-    execute(shapes, limit, &values, nullptr);  // what does not fit is refused before anything is computed
+    const std::shared_ptr<const Workers> workers = this->workers();  // also when others are set meanwhile
+    execute(shapes, limit, &values, nullptr, *workers);  // what does not fit is refused before anything is computed
     const std::shared_ptr<const Plan> plan = plan_for(inputs, values);
-    return execute(inputs, limit, nullptr, plan.get());
+    return execute(inputs, limit, nullptr, plan.get(), *workers);
 }
 
 }  // namespace vn

@@ -12,6 +12,9 @@ struct Matrix {
     std::int64_t row, column;
 };
 
+// Parts of c that start at multiples of these cost least.
+constexpr std::int64_t kGemmRows = 4, kGemmColumns = 16;
+
 // c (m, n) = a (m, k) @ b (k, n), or added to what is there. The rows of c are `step` entries apart.
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Matrix<float> a, Matrix<float> b, float* c, std::int64_t step, bool accumulate);
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Matrix<double> a, Matrix<double> b, double* c, std::int64_t step, bool accumulate);

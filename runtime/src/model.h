@@ -37,6 +37,9 @@ public:
     // a model at a time. Throws Error: INPUT for inputs that do not fit, SHAPE_RULE, ACTIVATIONS_TOO_BIG, VALUE.
     std::vector<Value> run(const std::vector<Tensor>& inputs) const;
 
+    // Shares the work of one run among so many threads, 1 at first. Throws std::system_error.
+    void set_threads(int count);
+
 private:
     Model() = default;
     void check_ops();
@@ -44,9 +47,11 @@ private:
     void check_one_sample() const;
     void load(const std::shared_ptr<const Bytes>& bytes, std::uint64_t data_offset, bool verify);
     // Without data when `shapes` is given, which then has every value's shape; else on the plan's kernels where it has them.
-    std::vector<Value> execute(const std::vector<Tensor>& inputs, std::uint64_t limit, std::vector<Value>* shapes, const Plan* plan) const;
+    std::vector<Value> execute(const std::vector<Tensor>& inputs, std::uint64_t limit, std::vector<Value>* shapes, const Plan* plan,
+                               const Workers& workers) const;
     std::shared_ptr<const Plan> plan_for(const std::vector<Tensor>& inputs, const std::vector<Value>& shapes) const;
-    std::vector<Value> compute(const Step& step, const std::vector<Value>& values, bool real) const;
+    std::vector<Value> compute(const Step& step, const std::vector<Value>& values, bool real, const Workers& workers) const;
+    std::shared_ptr<const Workers> workers() const;
 
     Root root_;
     Limits limits_;
@@ -56,7 +61,8 @@ private:
     std::vector<std::size_t> outputs_;
     std::vector<std::string> output_names_;
     std::vector<bool> kept_;
-    mutable std::mutex mutex_;
+    mutable std::mutex mutex_;  // of what follows
+    std::shared_ptr<const Workers> workers_ = std::make_shared<const Workers>(1);
     mutable std::vector<Shape> planned_;          // the shapes of the inputs that the plan is for
     mutable std::shared_ptr<const Plan> plan_;
 };

@@ -10,6 +10,7 @@
 #include "error.h"
 #include "params.h"
 #include "tensor.h"
+#include "workers.h"
 
 namespace vn {
 
@@ -44,11 +45,12 @@ private:
 // One call of a kernel. A kernel checks shapes first, makes its outputs, and leaves when `real` is false.
 class Call {
 public:
-    Call(const Layer& layer, const Params& params, std::vector<Tensor> inputs, bool real)
-        : layer_(layer), params_(params), inputs_(std::move(inputs)), real_(real) {}
+    Call(const Layer& layer, const Params& params, std::vector<Tensor> inputs, bool real, const Workers& workers)
+        : layer_(layer), params_(params), inputs_(std::move(inputs)), real_(real), workers_(workers) {}
 
     const Params& params() const { return params_; }
     bool real() const { return real_; }
+    const Workers& workers() const { return workers_; }
     // Whether a parameter is computed by the graph.
     bool computed() const { return layer_.params.symbolic(); }
     std::size_t arity() const { return inputs_.size(); }
@@ -79,6 +81,7 @@ private:
     const Params& params_;
     std::vector<Tensor> inputs_;
     bool real_, tuple_ = false;
+    const Workers& workers_;
     std::vector<Value> outputs_;
 };
 

@@ -248,7 +248,7 @@ private:
         Tensor bias;
         if (all != nullptr) bias = part(*all, place * w_.embed, w_.embed);
         Tensor made = make_tensor(given.dtype(), {given.size(0), given.size(1), w_.embed}, true);
-        linear(given, weight, all == nullptr ? nullptr : &bias, made);
+        linear(given, weight, all == nullptr ? nullptr : &bias, made, call_.workers());
         return made;
     }
 
@@ -297,7 +297,7 @@ private:
                  mixed.mutable_data<T>() + sample * rows_ * w_.embed + head * width, w_.embed, false);
         }
         Tensor out = make_tensor(queries.dtype(), out_shape, true);
-        linear(mixed, *call_.slot("attention.out_proj.weight"), call_.slot("attention.out_proj.bias"), out);
+        linear(mixed, *call_.slot("attention.out_proj.weight"), call_.slot("attention.out_proj.bias"), out, call_.workers());
         if (p_.flag("need_weights") && p_.flag("average_attn_weights")) weights = averaged<T>(weights);
         finish(out, weights);
     }

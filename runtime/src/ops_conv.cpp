@@ -129,16 +129,16 @@ std::int64_t rows_at_once(const Geometry& g) {
     return std::max<std::int64_t>(1, kColumnEntries / entries);
 }
 
-// One input channel per output channel: tap by tap along rows, without a matrix.
+// One input channel per output channel, rows `begin` to `end` of outputs: tap by tap along rows, without a matrix.
 template <class T>
-void depthwise(const Geometry& g, const T* image, const T* weight, T* out) {
-    std::fill_n(out, product(g.out), T(0));
+void depthwise(const Geometry& g, const T* image, const T* weight, std::int64_t begin, std::int64_t end, T* out) {
+    std::fill(out + begin * g.out[2], out + end * g.out[2], T(0));
     taps(g, [&](const Three& tap, std::int64_t index) {
         std::int64_t first, last;
         inside(g, tap[2], first, last);
         const T factor = weight[index];
         const std::int64_t shift = tap[2] * g.dilation[2] - g.before[2], stride = g.stride[2];
-        rows(g, tap, 0, g.out[0] * g.out[1], [&](std::int64_t from, std::int64_t row) {
+        rows(g, tap, begin, end, [&](std::int64_t from, std::int64_t row) {
             if (from < 0) return;
             const T* line = image + from * g.in[2] + shift;
             T* to = out + row * g.out[2];
@@ -148,52 +148,83 @@ void depthwise(const Geometry& g, const T* image, const T* weight, T* out) {
     });
 }
 
+std::int64_t divided_up(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
+
+// How the outputs of one image and group are cut: into so many channels and rows at a time.
+struct Cut {
+    std::int64_t channels, rows, channel_parts, row_parts;
+
+    // For `threads` threads, along the longer side: what a part costs beside its products is paid once per part.
+    Cut(const Geometry& g, std::int64_t blocks, std::int64_t total_rows, std::int64_t most_rows, int threads) {
+        const std::int64_t wanted = divided_up(threads, blocks), positions = product(g.out);
+        const bool by_channels = g.out_group > positions;
+        channels = by_channels ? std::min(g.out_group, divided_up(divided_up(g.out_group, wanted), kGemmRows) * kGemmRows) : g.out_group;
+        rows = std::min(most_rows, by_channels ? total_rows : divided_up(total_rows, wanted));
+        channel_parts = divided_up(g.out_group, channels);
+        row_parts = divided_up(total_rows, rows);
+    }
+};
+
 template <class T>
-void convolve(const Geometry& g, std::int64_t images, const T* in, const T* weight, const T* bias, T* out) {
-    const std::int64_t depth = g.in_group * g.taps(), size = product(g.out), total_rows = g.out[0] * g.out[1];
-    const std::int64_t step = rows_at_once(g);
-    std::vector<T> columns(g.pointwise() || g.in_group == 1 ? 0 : static_cast<std::size_t>(depth * std::min(step, total_rows) * g.out[2]));
-    for (std::int64_t i = 0; i < images * g.groups; ++i) {
-        const T* image = in + i * g.in_group * product(g.in);
-        const T* kernels = weight + i % g.groups * g.out_group * depth;
-        T* to = out + i * g.out_group * size;
-        if (g.pointwise()) {
-            gemm(g.out_group, size, depth, {kernels, depth, 1}, {image, size, 1}, to, size, false);
-        } else if (g.in_group == 1) {
-            for (std::int64_t c = 0; c < g.out_group; ++c) depthwise(g, image, kernels + c * depth, to + c * size);
-        } else {
-            for (std::int64_t row = 0; row < total_rows; row += step) {
-                const std::int64_t end = std::min(row + step, total_rows), count = (end - row) * g.out[2];
-                gather(g, image, row, end, columns.data());
-                gemm(g.out_group, count, depth, {kernels, depth, 1}, {columns.data(), count, 1}, to + row * g.out[2], size, false);
+void convolve(const Geometry& g, std::int64_t images, const T* in, const T* weight, const T* bias, T* out, const Workers& workers) {
+    const std::int64_t depth = g.in_group * g.taps(), size = product(g.out), total_rows = g.out[0] * g.out[1], width = g.out[2];
+    const bool direct = g.pointwise() || g.in_group == 1;
+    const std::int64_t blocks = images * g.groups;
+    const Cut cut(g, blocks, total_rows, direct ? total_rows : rows_at_once(g), workers.count());
+    const double operations = static_cast<double>(blocks * g.out_group * size) * static_cast<double>(depth);
+    workers.run(blocks * cut.channel_parts * cut.row_parts, 1, operations, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<T> columns(direct ? 0 : static_cast<std::size_t>(depth * cut.rows * width));
+        for (std::int64_t part = begin; part < end; ++part) {
+            const std::int64_t block = part / (cut.channel_parts * cut.row_parts), group = block % g.groups;
+            const std::int64_t channel = part / cut.row_parts % cut.channel_parts * cut.channels, row = part % cut.row_parts * cut.rows;
+            const std::int64_t channels = std::min(cut.channels, g.out_group - channel), last = std::min(row + cut.rows, total_rows);
+            const std::int64_t first = row * width, count = (last - row) * width;
+            const T* image = in + block * g.in_group * product(g.in);
+            const T* kernels = weight + (group * g.out_group + channel) * depth;
+            T* to = out + (block * g.out_group + channel) * size;
+            if (g.pointwise()) {
+                gemm(channels, count, depth, {kernels, depth, 1}, {image + first, size, 1}, to + first, size, false);
+            } else if (g.in_group == 1) {
+                for (std::int64_t c = 0; c < channels; ++c) depthwise(g, image, kernels + c * depth, row, last, to + c * size);
+            } else {
+                gather(g, image, row, last, columns.data());
+                gemm(channels, count, depth, {kernels, depth, 1}, {columns.data(), count, 1}, to + first, size, false);
+            }
+            for (std::int64_t c = 0; bias != nullptr && c < channels; ++c) {
+                const T one = bias[group * g.out_group + channel + c];
+                for (std::int64_t p = first; p < first + count; ++p) to[c * size + p] += one;
             }
         }
-        for (std::int64_t c = 0; bias != nullptr && c < g.out_group; ++c) {
-            const T one = bias[i % g.groups * g.out_group + c];
-            for (std::int64_t p = 0; p < size; ++p) to[c * size + p] += one;
-        }
-    }
+    });
 }
 
 // The geometry is that of the convolution whose gradient this is: `in` is the output of the transposed one.
 template <class T>
-void convolve_transposed(const Geometry& g, std::int64_t images, const T* in, const T* weight, const T* bias, T* out) {
+void convolve_transposed(const Geometry& g, std::int64_t images, const T* in, const T* weight, const T* bias, T* out, const Workers& workers) {
     const std::int64_t depth = g.in_group * g.taps(), positions = product(g.out), size = product(g.in), total_rows = g.out[0] * g.out[1];
-    const std::int64_t step = std::min(rows_at_once(g), total_rows);
-    std::vector<T> columns(static_cast<std::size_t>(depth * step * g.out[2]));
-    for (std::int64_t i = 0; i < images * g.groups; ++i) {
-        const T* image = in + i * g.out_group * positions;
-        const T* kernels = weight + i % g.groups * g.out_group * depth;
-        T* to = out + i * g.in_group * size;
-        for (std::int64_t c = 0; c < g.in_group; ++c) {
-            std::fill_n(to + c * size, size, bias == nullptr ? T(0) : bias[i % g.groups * g.in_group + c]);
+    const std::int64_t step = std::min(rows_at_once(g), total_rows), blocks = images * g.groups;
+    const double operations = static_cast<double>(blocks * g.out_group * positions) * static_cast<double>(depth);
+    // Patches overlap, so a part is whole images of some channels.
+    workers.run(blocks * g.in_group, 1, operations, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<T> columns(static_cast<std::size_t>(depth * step * g.out[2]));
+        for (std::int64_t at = begin; at < end;) {
+            const std::int64_t block = at / g.in_group, channel = at % g.in_group, group = block % g.groups;
+            Geometry here = g;
+            here.in_group = std::min(g.in_group - channel, end - at);
+            const T* image = in + block * g.out_group * positions;
+            const T* kernels = weight + group * g.out_group * depth + channel * g.taps();
+            T* to = out + at * size;
+            for (std::int64_t c = 0; c < here.in_group; ++c) {
+                std::fill_n(to + c * size, size, bias == nullptr ? T(0) : bias[group * g.in_group + channel + c]);
+            }
+            for (std::int64_t row = 0; row < total_rows; row += step) {
+                const std::int64_t last = std::min(row + step, total_rows), count = (last - row) * g.out[2];
+                gemm(here.in_group * g.taps(), count, g.out_group, {kernels, 1, depth}, {image + row * g.out[2], positions, 1}, columns.data(), count, false);
+                scatter(here, columns.data(), row, last, to);
+            }
+            at += here.in_group;
         }
-        for (std::int64_t row = 0; row < total_rows; row += step) {
-            const std::int64_t end = std::min(row + step, total_rows), count = (end - row) * g.out[2];
-            gemm(depth, count, g.out_group, {kernels, 1, depth}, {image + row * g.out[2], positions, 1}, columns.data(), count, false);
-            scatter(g, columns.data(), row, end, to);
-        }
-    }
+    });
 }
 
 // --- the ops ---
@@ -290,7 +321,8 @@ void run_conv(Call& call) {
     settle(g);
     const auto run = [&](auto type) {
         using T = decltype(type);
-        convolve<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>());
+        convolve<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>(),
+                    call.workers());
     };
     if (given.dtype() == DType::f64) run(double());
     else run(float());
@@ -336,7 +368,8 @@ void run_transposed(Call& call) {
     settle(g);
     const auto run = [&](auto type) {
         using T = decltype(type);
-        convolve_transposed<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>());
+        convolve_transposed<T>(g, images.count, given.data<T>(), weight.data<T>(), bias == nullptr ? nullptr : bias->data<T>(), out.mutable_data<T>(),
+                               call.workers());
     };
     if (given.dtype() == DType::f64) run(double());
     else run(float());

@@ -10,16 +10,22 @@
 
 namespace vn {
 
-void linear(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& out) {
+void linear(const Tensor& x, const Tensor& weight, const Tensor* bias, Tensor& out, const Workers& workers) {
     const std::int64_t in = weight.size(1), made = weight.size(0), rows = made == 0 ? 0 : out.count() / made;
     with_float_type(x.dtype(), [&](auto type) {
         using T = decltype(type);
-        T* to = out.mutable_data<T>();
-        for (std::int64_t i = 0; i < rows; ++i) {
-            if (bias != nullptr) std::copy_n(bias->data<T>(), made, to + i * made);
-            else std::fill_n(to + i * made, made, T(0));
-        }
-        gemm(rows, made, in, {x.data<T>(), in, 1}, {weight.data<T>(), 1, in}, to, made, true);
+        // Rows `top` to `bottom` of the result, columns `left` to `right`.
+        const auto part = [&](std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right) {
+            T* to = out.mutable_data<T>() + top * made + left;
+            for (std::int64_t i = 0; i < bottom - top; ++i) {
+                if (bias != nullptr) std::copy(bias->data<T>() + left, bias->data<T>() + right, to + i * made);
+                else std::fill_n(to + i * made, right - left, T(0));
+            }
+            gemm(bottom - top, right - left, in, {x.data<T>() + top * in, in, 1}, {weight.data<T>() + left * in, 1, in}, to, made, true);
+        };
+        const double operations = static_cast<double>(out.count()) * static_cast<double>(in);
+        if (rows > made) workers.run(rows, kGemmRows, operations, [&](std::int64_t begin, std::int64_t end) { part(begin, end, 0, made); });
+        else workers.run(made, kGemmColumns, operations, [&](std::int64_t begin, std::int64_t end) { part(0, rows, begin, end); });
     });
 }
 
@@ -74,22 +80,27 @@ Shape matmul_shape(const Tensor& a, const Tensor& b) {
     return shape;
 }
 
-void matmul(const Tensor& a, const Tensor& b, Tensor& out) {
+void matmul(const Tensor& a, const Tensor& b, Tensor& out, const Workers& workers) {
     const Stack left(a, true), right(b, false);
     const Shape whole = broadcast(left.batch, right.batch);
     const std::int64_t m = left.rows, k = left.columns, n = right.columns;
+    const double operations = static_cast<double>(out.count()) * static_cast<double>(k);
     if (out.count() == 0) return;
     with_compute_type(a.dtype(), [&](auto type) {
         using T = decltype(type);
         if (right.batch.empty()) {  // one matrix on the right: the stack on the left is one tall matrix
-            gemm(out.count() / n, n, k, {a.data<T>(), k, 1}, {b.data<T>(), n, 1}, out.mutable_data<T>(), n, false);
+            workers.run(out.count() / n, kGemmRows, operations, [&](std::int64_t begin, std::int64_t end) {
+                gemm(end - begin, n, k, {a.data<T>() + begin * k, k, 1}, {b.data<T>(), n, 1}, out.mutable_data<T>() + begin * n, n, false);
+            });
             return;
         }
         const auto lefts = chosen(left.batch, whole), rights = chosen(right.batch, whole);
-        for (std::size_t i = 0; i < lefts.size(); ++i) {
-            gemm(m, n, k, {a.data<T>() + lefts[i] * m * k, k, 1}, {b.data<T>() + rights[i] * k * n, n, 1},
-                 out.mutable_data<T>() + static_cast<std::int64_t>(i) * m * n, n, false);
-        }
+        workers.run(static_cast<std::int64_t>(lefts.size()), 1, operations, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i) {
+                const auto at = static_cast<std::size_t>(i);
+                gemm(m, n, k, {a.data<T>() + lefts[at] * m * k, k, 1}, {b.data<T>() + rights[at] * k * n, n, 1}, out.mutable_data<T>() + i * m * n, n, false);
+            }
+        });
     });
 }
 
@@ -111,7 +122,7 @@ void run_linear(Call& call) {
     if (!call.real()) return;
     require_same_type(x, weight);
     if (bias != nullptr) require_same_type(x, *bias);
-    linear(x, weight, bias, out);
+    linear(x, weight, bias, out, call.workers());
 }
 
 void build_embedding(const Build& build) {
@@ -146,7 +157,7 @@ void give_product(Call& call, const Tensor& a, const Tensor& b) {
     }
     const DType work = compute_type(a.dtype());
     Tensor wide = call.scratch(work, shape);
-    matmul(cast(a, work), cast(b, work), wide);
+    matmul(cast(a, work), cast(b, work), wide, call.workers());
     call.give(cast(wide, a.dtype()));
 }
 
@@ -175,7 +186,7 @@ void run_addmm(Call& call) {
     const Tensor added = expanded(*given, shape, call.real());
     Tensor& out = call.make(a->dtype(), shape);
     if (!call.real()) return;
-    matmul(*a, *b, out);
+    matmul(*a, *b, out, call.workers());
     with_float_type(out.dtype(), [&](auto type) {
         using T = decltype(type);
         const T scale = static_cast<T>(to_number(alpha)), keep = static_cast<T>(to_number(beta));

@@ -149,7 +149,7 @@ private:
         const std::int64_t wide = gates(kind) * s_.hidden, place = layer * s_.directions + direction;
         const bool rectified = kind == Kind::rnn && call_.params().text("nonlinearity") == "relu";
         Tensor from_x = make_tensor(x.dtype(), {steps_, samples_, wide}, true), from_h = make_tensor(x.dtype(), {samples_, wide}, true);
-        linear(x, *slot("weight_ih"), slot("bias_ih"), from_x);
+        linear(x, *slot("weight_ih"), slot("bias_ih"), from_x, call_.workers());
         Tensor hidden = make_tensor(x.dtype(), {samples_, s_.made}, true), full = make_tensor(x.dtype(), {samples_, s_.hidden}, true);
         T* start = h.mutable_data<T>() + place * samples_ * s_.made;
         T* cell = c.mutable_data<T>() + place * samples_ * s_.hidden;
@@ -157,13 +157,13 @@ private:
         const Tensor* projection = slot("weight_hr");
         for (std::int64_t k = 0; k < steps_; ++k) {
             const std::int64_t step = direction == 0 ? k : steps_ - 1 - k;
-            linear(hidden, *slot("weight_hh"), slot("bias_hh"), from_h);
+            linear(hidden, *slot("weight_hh"), slot("bias_hh"), from_h, call_.workers());
             T* next = projection == nullptr ? hidden.mutable_data<T>() : full.mutable_data<T>();
             for (std::int64_t n = 0; n < samples_; ++n) {
                 advance<kind, T>(from_x.data<T>() + (step * samples_ + n) * wide, from_h.data<T>() + n * wide, s_.hidden, rectified, next + n * s_.hidden,
                                  cell + n * s_.hidden);
             }
-            if (projection != nullptr) linear(full, *projection, nullptr, hidden);
+            if (projection != nullptr) linear(full, *projection, nullptr, hidden, call_.workers());
             for (std::int64_t n = 0; n < samples_; ++n) {
                 std::copy_n(hidden.data<T>() + n * s_.made, s_.made, y.mutable_data<T>() + (step * samples_ + n) * s_.directions * s_.made + direction * s_.made);
             }

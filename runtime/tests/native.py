@@ -125,6 +125,11 @@ class Model:
         count = self.lib.vn_output_count(self.handle)
         return [self.lib.vn_output_name(self.handle, ctypes.c_size_t(index)).decode() for index in range(count)]
 
+    def set_threads(self, count: int) -> None:
+        """Raises `RefusedError`."""
+        if self.lib.vn_set_threads(self.handle, ctypes.c_int32(count)):
+            raise self.error()
+
     def run(self, *inputs: Tensor) -> list[Tensor]:
         """Raises `RefusedError`."""
         held = [one.detach().contiguous() for one in inputs]

@@ -65,7 +65,7 @@ def test_the_tool_writes_the_stored_outputs_in_an_empty_environment(library: Any
     numpy.save(tmp_path / "right.npy", right.numpy())
     names = ("scores", "best", "positive")
     outputs = [part for name in names for part in ("--output", tmp_path / f"{name}.npy")]
-    done = run(library.tool, path, "--input", "left.npy", "--input", "right.npy", *outputs, cwd=tmp_path)
+    done = run(library.tool, path, "--input", "left.npy", "--input", "right.npy", *outputs, "--threads", "2", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     with torch.no_grad():
         expected = network(left, right)
@@ -129,6 +129,8 @@ def test_the_tool_says_what_is_wrong(library: Any, exported: Any, tmp_path: Path
         (["--input", "f.npy", "--input", "f.npy", "--input", "f.npy"], "one more than the model has"),
         (["--input", "f.npy", "--input", "f.npy", "--output", "no/folder.npy"], "cannot be written"),
         (["--input"], "needs a file"),
+        (["--threads", "two"], "needs a number"),
+        (["--input", "f.npy", "--input", "f.npy", "--threads", "0"], "0 threads, expected 1 to 256"),
         (["--colour"], "is not understood"),
     ]
     for arguments, message in cases:
@@ -239,8 +241,8 @@ def test_the_python_package(native: Any, library: Any, exported: Any, monkeypatc
     monkeypatch.setattr(package, "_FOLDER", library.tool.parent)
     network, path = exported
     left, right = inputs()
-    for source in (path, str(path), path.read_bytes()):
-        model = package.Model(source)
+    for threads, source in enumerate((path, str(path), path.read_bytes()), 1):
+        model = package.Model(source, threads=threads)
         assert model.inputs == {"left": ("float32", (None, 6)), "right": ("float32", (None, 6))}
         assert len(model.outputs) == 3
         scores, best, positive = model.run([left.numpy(), right.numpy().T.copy().T])
@@ -256,6 +258,8 @@ def test_the_python_package(native: Any, library: Any, exported: Any, monkeypatc
     with pytest.raises(package.VenusRuntimeError) as caught:
         package.Model(path.read_bytes()[:-1])
     assert caught.value.code == "TRUNCATED"
+    with pytest.raises(package.VenusRuntimeError, match="expected 1 to 256"):
+        package.Model(path, threads=0)
     assert package.version().startswith("1.0 ")
 
 

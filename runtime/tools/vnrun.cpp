@@ -14,7 +14,7 @@
 namespace {
 
 constexpr char kUsage[] =
-    "usage: vnrun MODEL.vnmodel [--input [NAME=]X.npy]... [--output [NAME=]Y.npy]... [--print]\n"
+    "usage: vnrun MODEL.vnmodel [--input [NAME=]X.npy]... [--output [NAME=]Y.npy]... [--print] [--threads N]\n"
     "       vnrun MODEL.vnmodel                     its inputs and outputs\n"
     "       vnrun --check FILE...                   for each file OK, or the code of what is wrong with it; - reads names from stdin\n"
     "       vnrun --ops | --version | --help\n"
@@ -29,6 +29,7 @@ struct Options {
     std::string model;
     std::vector<std::string> inputs, outputs;
     bool print = false;
+    int32_t threads = 1;
 };
 
 // `NAME=PATH` as its parts; the place in the order where there is no name.
@@ -120,6 +121,7 @@ int run(const Options& options) {
         for (size_t k = 0; k < arrays[i].shape.size(); ++k) tensors[i].shape[k] = arrays[i].shape[k];
         tensors[i].data = arrays[i].data.data();
     }
+    if (vn_set_threads(opened, options.threads) != 0) throw std::runtime_error(vn_last_error(opened));
     vn_result* ran = nullptr;
     const int failed = vn_run(opened, tensors.data(), inputs, &ran);
     const Result result(ran, vn_result_free);
@@ -168,6 +170,10 @@ Options parse(int count, char** arguments) {
         const std::string one = arguments[i];
         if (one == "--print") {
             options.print = true;
+        } else if (one == "--threads") {
+            const std::string text = ++i < count ? arguments[i] : "";
+            if (text.empty() || text.size() > 4 || text.find_first_not_of("0123456789") != std::string::npos) throw std::invalid_argument(one + " needs a number");
+            options.threads = static_cast<int32_t>(std::stol(text));
         } else if (one == "--input" || one == "--output") {
             if (++i == count) throw std::invalid_argument(one + " needs a file");
             (one == "--input" ? options.inputs : options.outputs).push_back(arguments[i]);

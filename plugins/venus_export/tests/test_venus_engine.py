@@ -28,11 +28,6 @@ def test_what_is_not_the_library_is_refused(tmp_path: Path, monkeypatch: pytest.
         VenusRuntime(tmp_path / "a.vnmodel", 1)
 
 
-def test_it_runs_on_one_thread(tmp_path: Path) -> None:
-    with pytest.raises(amc.AmcError, match="runs on one thread"):
-        VenusRuntime(tmp_path / "a.vnmodel", 2)
-
-
 @pytest.mark.skipif(LIBRARY not in os.environ, reason=f"{LIBRARY} names no library of the runtime")
 def test_the_library_computes_what_the_network_does(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 5))
@@ -43,6 +38,9 @@ def test_the_library_computes_what_the_network_does(tmp_path: Path) -> None:
     expected = model(x).detach()
     assert float((torch.from_numpy(given) - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
     assert engine.version.startswith("1.")
+    assert (VenusRuntime(path, 2)([x.numpy()])[0] == given).all()
+    with pytest.raises(amc.AmcError, match="does not run on 0 threads: 0 threads, expected 1 to 256"):
+        VenusRuntime(path, 0)
     with pytest.raises(amc.AmcError, match="the C\\+\\+ runtime fails"):
         engine([x.numpy()[:, :2]])
     (tmp_path / "b.vnmodel").write_bytes(path.read_bytes()[:200])

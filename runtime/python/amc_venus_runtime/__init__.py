@@ -52,19 +52,20 @@ class Model:
 
     Args:
         source: a path, which is mapped, or the file's bytes.
+        threads: that share the work of a run.
 
     Raises:
         VenusRuntimeError: the file is refused.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+    def __init__(self, source: str | os.PathLike[str] | bytes, *, threads: int = 1) -> None:
         self._vn = _loaded()
         self._handle = ctypes.c_void_p()
         if isinstance(source, bytes):
             refused = self._vn.vn_open_mem(source, len(source), ctypes.byref(self._handle))
         else:
             refused = self._vn.vn_open(os.fsencode(source), ctypes.byref(self._handle))
-        if refused:
+        if refused or self._vn.vn_set_threads(self._handle, threads):
             raise self._error()
 
     def __del__(self) -> None:
@@ -155,6 +156,7 @@ def _loaded() -> ctypes.CDLL:
         "vn_input_name": (ctypes.c_char_p, [handle, size]),
         "vn_output_name": (ctypes.c_char_p, [handle, size]),
         "vn_input": (ctypes.c_int, [handle, size, tensor]),
+        "vn_set_threads": (ctypes.c_int, [handle, ctypes.c_int32]),
         "vn_run": (ctypes.c_int, [handle, tensor, size, ctypes.POINTER(handle)]),
         "vn_result_count": (size, [handle]),
         "vn_result_get": (ctypes.c_int, [handle, size, tensor]),

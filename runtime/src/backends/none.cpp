@@ -3,7 +3,7 @@
 
 namespace vn {
 
-std::unique_ptr<const Plan> make_plan(const std::vector<Step>&, const std::vector<Value>&, const std::vector<bool>&) { return nullptr; }
+std::unique_ptr<const Plan> make_plan(const std::vector<Step>&, const std::vector<Value>&, const std::vector<bool>&, int) { return nullptr; }
 
 const char* backend_name() { return "reference"; }
 

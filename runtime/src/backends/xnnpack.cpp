@@ -1,6 +1,7 @@
 // Convolutions, linear layers, pooling, sums, products and activations by XNNPACK. Steps in a row that it has become one subgraph;
 // inside of it maps are (N, H, W, C) and XNNPACK fuses clamps into what is before them. Batch norms become part of the
 // convolution that they follow.
+#include <pthreadpool.h>
 #include <xnnpack.h>
 
 #include <algorithm>
@@ -116,12 +117,22 @@ void check(xnn_status status) {
     if (status != xnn_status_success) throw Error("MEMORY", "XNNPACK refuses a part of the network, status " + std::to_string(static_cast<int>(status)));
 }
 
+// XNNPACK's threads; null for one.
+using Pool = std::unique_ptr<pthreadpool, void (*)(pthreadpool_t)>;
+
+Pool pool_of(int threads) {
+    Pool made(threads > 1 ? pthreadpool_create(size(threads)) : nullptr, pthreadpool_destroy);
+    if (threads > 1 && made == nullptr) throw std::bad_alloc();
+    return made;
+}
+
 struct Outside { std::size_t place; std::uint32_t id; Tensor shape; };
 
 // Steps `begin` to `end`, built and run by XNNPACK.
 class Segment {
 public:
-    Segment(std::size_t first, std::size_t last, const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept, const Uses& uses)
+    Segment(std::size_t first, std::size_t last, const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept, const Uses& uses,
+            pthreadpool_t pool)
         : begin(first), end(last), steps_(steps), shapes_(shapes), uses_(uses) {
         std::vector<bool> made(shapes.size(), false), seen(shapes.size(), false);
         for (std::size_t i = begin; i < end; ++i) {
@@ -139,7 +150,7 @@ public:
         check(xnn_create_subgraph(static_cast<std::uint32_t>(inputs_.size() + outputs_.size()), 0, &graph_));
         try {
             build(kept);
-            check(xnn_create_runtime_v2(graph_, nullptr, 0, &runtime_));
+            check(xnn_create_runtime_v2(graph_, pool, 0, &runtime_));
         } catch (...) {
             xnn_delete_subgraph(graph_);
             throw;
@@ -358,7 +369,7 @@ private:
 
 class Segments final : public Plan {
 public:
-    Segments(const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept) {
+    Segments(const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept, int threads) : pool_(pool_of(threads)) {
         check(xnn_initialize(nullptr));
         Uses uses(shapes.size());
         for (std::size_t i = 0; i < steps.size(); ++i) {
@@ -373,7 +384,7 @@ public:
             for (; end < steps.size() && supported(steps[end], shapes); ++end) {
                 worth = worth || steps[end].node->op == "vn.conv2d" || steps[end].node->op == "vn.linear";
             }
-            if (worth) parts_[i] = std::make_unique<Segment>(i, end, steps, shapes, kept, uses);
+            if (worth) parts_[i] = std::make_unique<Segment>(i, end, steps, shapes, kept, uses, pool_.get());
             i = std::max(end, i + 1);
         }
     }
@@ -386,13 +397,14 @@ public:
     }
 
 private:
+    Pool pool_;  // outlives the parts
     std::map<std::size_t, std::unique_ptr<Segment>> parts_;
 };
 
 }  // namespace
 
-std::unique_ptr<const Plan> make_plan(const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept) {
-    return std::make_unique<Segments>(steps, shapes, kept);
+std::unique_ptr<const Plan> make_plan(const std::vector<Step>& steps, const std::vector<Value>& shapes, const std::vector<bool>& kept, int threads) {
+    return std::make_unique<Segments>(steps, shapes, kept, threads);
 }
 
 const char* backend_name() { return "xnnpack"; }

@@ -31,17 +31,17 @@ class _Tensor(ctypes.Structure):
 
 
 class VenusRuntime(Engine):
-    """The library of this repository's `runtime/`; it runs on one thread."""
+    """The library of this repository's `runtime/`."""
 
     title = "Venus runtime (C++)"
 
     def __init__(self, path: Path, threads: int) -> None:
-        if threads != 1:
-            raise AmcError("the C++ runtime runs on one thread")
         self._vn = _library()
         self._model = ctypes.c_void_p()
         if self._vn.vn_open(os.fsencode(path), ctypes.byref(self._model)):
             raise AmcError(f"the C++ runtime refuses {path}: {self._said()}")
+        if self._vn.vn_set_threads(self._model, threads):
+            raise AmcError(f"the C++ runtime does not run on {threads} threads: {self._said()}")
 
     def __del__(self) -> None:
         if getattr(self, "_model", None):
@@ -108,6 +108,7 @@ def _library() -> ctypes.CDLL:
             getattr(vn, name).restype = ctypes.c_char_p
         vn.vn_result_count.restype = ctypes.c_size_t
         vn.vn_open.argtypes = [ctypes.c_char_p, ctypes.POINTER(ctypes.c_void_p)]
+        vn.vn_set_threads.argtypes = [ctypes.c_void_p, ctypes.c_int32]
         vn.vn_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Tensor), ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)]
         vn.vn_result_get.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(_Tensor)]
         for name in ("vn_last_error", "vn_close", "vn_result_count", "vn_result_free"):
