@@ -217,6 +217,16 @@ def test_a_search_leaves_a_report(here: Path, amc_: Command) -> None:
     assert "5 candidates by random" in (here / "search" / "report.html").read_text()
 
 
+@pytest.mark.needs("amc-training")
+def test_a_search_tells_observers(here: Path, amc_: Command) -> None:
+    code, _, err = amc_(*TUNE, "-n", "3", "--observer", "tensorboard")
+    assert code == 0, err
+    (events,) = (here / "search" / "tensorboard").iterdir()
+    assert b"score" in events.read_bytes()
+    code, _, err = amc_(*TUNE[:-1], "other", "-n", "3", "--observer", "tensorbord")
+    assert code == 2 and "no observer `tensorbord`; did you mean `tensorboard`?" in err and not (here / "other").exists()
+
+
 def test_a_search_and_a_run_keep_out_of_each_others_folders(here: Path, amc_: Command) -> None:
     path = recipe(here, run="search", more="")
     off = ("--set", "train.settings.epochs=1", "--set", "report=false")

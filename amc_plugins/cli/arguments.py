@@ -92,6 +92,15 @@ CompressorOption = Annotated[
     str | None,
     typer.Option("--compressor", metavar="METHOD", autocompletion=complete("compressors"), help="The same as METHOD."),
 ]
+Observers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--observer",
+        metavar="NAME",
+        autocompletion=complete("observers"),
+        help="An observer plugin to tell, for example `tensorboard`; repeatable.",
+    ),
+]
 Total = Annotated[
     float | None,
     typer.Option("--total", "-t", metavar="SHARE", help="Share of the network's MACs to remove, 0 to 1; see --budget."),

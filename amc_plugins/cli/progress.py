@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,14 +34,17 @@ def working(
     evaluations: int | None = None,
     go_on: str | None = None,
     doing: str | None = None,
+    observers: Sequence[str] | None = None,
 ) -> Iterator[Run]:
     """A run that the command line watches, and shows as `doing` while nothing else is to be shown.
 
-    After Ctrl-C, `go_on` is the hint: how the work goes on where it stopped.
+    After Ctrl-C, `go_on` is the hint: how the work goes on where it stopped. `observers` are plugins that are told too.
     """
+    from amc_plugins.core.registry import registry
     from amc_plugins.core.runs import Run
 
-    with quietly(json), resumable(go_on), watching(evaluations, doing) as observer, Run(title, folder, [observer]) as run:
+    told = registry().make_observers(observers or ())
+    with quietly(json), resumable(go_on), watching(evaluations, doing) as shown, Run(title, folder, [shown, *told]) as run:
         yield run
 
 

@@ -14,6 +14,7 @@ from amc_plugins.cli.arguments import (
     Input,
     Json,
     Network,
+    Observers,
     Out,
     Seed,
     SettingsOption,
@@ -53,6 +54,7 @@ def train(
     network_set: FactorySettings = None,
     data_set: DataSettings = None,
     seed: Seed = 0,
+    observer: Observers = None,
     output: Out = None,
     json: Json = False,
 ) -> None:
@@ -73,7 +75,7 @@ def train(
     batches = loader(train_data, data_set, seed)
     held_out = None if validation is None else loader(validation, data_set, seed)
     go_on = f"the same command goes on after the last finished epoch, from the checkpoints in {folder}"
-    with working(f"train {network}", json=json, folder=folder, go_on=go_on) as run:
+    with working(f"train {network}", json=json, folder=folder, go_on=go_on, observers=observer) as run:
         result = engine.train(
             before,
             trainer,

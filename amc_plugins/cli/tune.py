@@ -19,6 +19,7 @@ from amc_plugins.cli.arguments import (
     Input,
     Json,
     Network,
+    Observers,
     Out,
     Seed,
     SettingsOption,
@@ -91,6 +92,7 @@ def tune(
     network_set: FactorySettings = None,
     data_set: DataSettings = None,
     seed: Seed = 0,
+    observer: Observers = None,
     output: Out = None,
     json: Json = False,
 ) -> None:
@@ -120,7 +122,8 @@ def tune(
     doing = f"preparing {name}"
     kept, started = Path(folder), time.perf_counter()
     check_search_folder(kept)
-    with working(f"tune {network}", json=json, folder=folder, evaluations=evaluations, go_on=go_on, doing=doing) as run:
+    shown: dict[str, Any] = {"json": json, "evaluations": evaluations, "go_on": go_on, "doing": doing}
+    with working(f"tune {network}", folder=folder, observers=observer, **shown) as run:
         plan = engine.prepare(
             before,
             name,
