@@ -76,6 +76,18 @@ def test_merged_moments_equal_those_of_all_samples(groups: int) -> None:
         assert close(whole.cross[2], covariance(x[:, 4:], y[:, 6:]), 1e-6)
 
 
+def test_a_ridge_by_variance_weighs_each_entry_by_its_own() -> None:
+    """Against the normal equations: the loud entry is damped by its variance, the quiet one by the mean."""
+    gram = torch.tensor([[100.0, 3.0], [3.0, 1.0]], dtype=torch.float64)
+    right = torch.tensor([[50.0], [2.0]], dtype=torch.float64)
+    plain = torch.linalg.solve(gram + 0.1 * 50.5 * torch.eye(2), right)
+    own = torch.linalg.solve(gram + 0.1 * torch.tensor([100.0, 50.5], dtype=torch.float64).diag(), right)
+    assert torch.allclose(solve_gram(gram, right, ridge=0.1), plain, rtol=1e-12)
+    assert torch.allclose(solve_gram(gram, right, ridge=0.1, by_variance=True), own, rtol=1e-12)
+    few = torch.linalg.solve(gram + 1e-2 * torch.tensor([100.0, 50.5], dtype=torch.float64).diag(), right)
+    assert torch.allclose(solve_gram(gram, right, per_unknown=2, by_variance=True), few, rtol=1e-12)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_wide_moments_equal_the_samples(groups: int) -> None:
     """Of wide inputs only one triangle is summed: G is whole and symmetric all the same, also after merging."""

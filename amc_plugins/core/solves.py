@@ -22,7 +22,9 @@ _DEAD = 1e-12
 _log = logging.getLogger(__name__)
 
 
-def cholesky(gram: Tensor, *, per_unknown: float = math.inf, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
+def cholesky(
+    gram: Tensor, *, per_unknown: float = math.inf, ridge: float = RIDGE, by_variance: bool = False
+) -> tuple[Tensor, Tensor]:
     """The lower factor L of `G + ridge` on the entries that ever vary, and their indices.
 
     Args:
@@ -30,6 +32,7 @@ def cholesky(gram: Tensor, *, per_unknown: float = math.inf, ridge: float = RIDG
             out: they carry no information and would only be regularised into existence.
         per_unknown: samples per unknown; few of them raise the ridge to 1e-2.
         ridge: relative to the mean of the diagonal; multiplied by 100, and logged, as long as the factorisation fails.
+        by_variance: the ridge is relative to an entry's own variance where that is above the mean.
 
     Raises:
         GraphError: the moments are not finite.
@@ -41,20 +44,21 @@ def cholesky(gram: Tensor, *, per_unknown: float = math.inf, ridge: float = RIDG
     if len(alive) < len(gram):
         gram = gram[alive][:, alive]
     mean = float(gram.diagonal().mean()) if len(alive) else 0.0
+    scale = gram.diagonal().clamp_min(mean) if by_variance else torch.full_like(gram.diagonal(), mean)
     relative = max(ridge, _RIDGE_FEW) if per_unknown < _FEW else ridge
     while True:
-        factor, failed = torch.linalg.cholesky_ex(
-            gram + relative * mean * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        )
+        factor, failed = torch.linalg.cholesky_ex(gram + (relative * scale).diag())
         if not int(failed):
             return factor, alive
         relative = max(100 * relative, RIDGE)
         _log.info("ill-conditioned moments (%d unknowns): ridge raised to %.0e of the mean variance", len(gram), relative)
 
 
-def solve_gram(gram: Tensor, right: Tensor, *, per_unknown: float = math.inf, ridge: float = RIDGE) -> Tensor:
+def solve_gram(
+    gram: Tensor, right: Tensor, *, per_unknown: float = math.inf, ridge: float = RIDGE, by_variance: bool = False
+) -> Tensor:
     """`G^-1 right`, (m, k) float64, regularised as in `cholesky`; rows of dead entries are zero."""
-    factor, alive = cholesky(gram, per_unknown=per_unknown, ridge=ridge)
+    factor, alive = cholesky(gram, per_unknown=per_unknown, ridge=ridge, by_variance=by_variance)
     solution = right.new_zeros(right.shape)
     if len(alive):
         solution[alive] = torch.cholesky_solve(right[alive], factor)

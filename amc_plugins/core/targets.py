@@ -100,20 +100,26 @@ def _adds(module: nn.Module, shape: tuple[int, ...]) -> bool:
     return isinstance(made, Tensor) and torch.equal(made, a + b)
 
 
-def nearest_weights(moments: Moments, weight: Tensor, groups: int, ridge: float) -> tuple[Tensor, Tensor, float]:
+def nearest_weights(
+    moments: Moments, weight: Tensor, groups: int, ridge: float, *, by_variance: bool = False
+) -> tuple[Tensor, Tensor, float]:
     """Least squares, drawn to the present weights instead of to zero where the data say nothing.
 
     Args:
         moments: of the inputs (of the compressed network) and the targets.
         weight: (n, m) the present weights.
-        ridge: relative to the mean of G's diagonal; see `solve_gram`.
+        ridge, by_variance: relative to the mean of G's diagonal, or to an entry's own variance where that is above; see
+            `cholesky`.
 
     Returns: weights (n, m), constants (n,), and the relative squared error on the data.
     """
     gram, cross, spread = (one if groups > 1 else one[None] for one in (moments.gram, moments.cross, moments.output_gram))
     present = weight.double().reshape(groups, -1, weight.shape[1]).transpose(1, 2)
     missing = cross - gram @ present
-    change = [solve_gram(g, c, per_unknown=moments.per_unknown, ridge=ridge) for g, c in zip(gram, missing, strict=True)]
+    change = [
+        solve_gram(g, c, per_unknown=moments.per_unknown, ridge=ridge, by_variance=by_variance)
+        for g, c in zip(gram, missing, strict=True)
+    ]
     solved = present + torch.stack(change)
     total = float(spread.diagonal(dim1=1, dim2=2).sum())
     error = total - 2 * float((cross * solved).sum()) + float(((gram @ solved) * solved).sum())

@@ -151,3 +151,19 @@ def test_rank_grids() -> None:
     assert rank_grid(5, 48) == [1, 2, 3, 4, 5]
     assert rank_grid(480, 48)[-2:] == [470, 480] and len(rank_grid(480, 48)) == 48
     assert rank_grid(50, 48)[0] == 1 and rank_grid(50, 48)[-1] == 50
+
+
+def test_weights_stay_near_what_they_were_where_inputs_hardly_vary() -> None:
+    """Inputs of nearly low rank, a target that they cannot explain: a weak ridge makes large weights of next to nothing."""
+    network, info, x = one_conv()
+    patches, y = samples_of(network, x)
+    directions = torch.linalg.svd(patches - patches.mean(0), full_matrices=False)[2][:5]
+    flat = patches @ directions.T @ directions + 1e-4 * normal(*patches.shape, seed=7)
+    statistics = shifted(flat, y)
+    norms, errors = [], []
+    for ridge in (1e-9, 1e-2):
+        left, right, found = reduced_rank(statistics, info, "rrr", ridge)
+        norms.append(float((left @ right).norm() / info.weight.norm()))
+        errors.append(float(found[-1]))
+    assert norms[0] > 20 and norms[1] < 2
+    assert errors[1] < errors[0] + 0.05

@@ -32,6 +32,7 @@ def reduced_rank(statistics: Statistics, info: LayerInfo, solver: Solver, ridge:
         info: its weights W (n, m) and the metric of the error.
         solver: `rrr` minimises `E||y - M x||^2` over M of rank d; `gsvd` over `M = M' W` with the given filters W; `svd` as
             `gsvd`, with orthogonal projections M' of the responses only.
+        ridge: of `rrr`.
     """
     f, weight = info.metric, info.weight
     if solver == "svd" or statistics.weight is not None:
@@ -41,13 +42,14 @@ def reduced_rank(statistics: Statistics, info: LayerInfo, solver: Solver, ridge:
     elif solver == "gsvd":
         responses = weight @ statistics.gram @ weight.T
         cross = weight @ statistics.cross
-        mixing = solve_gram(symmetric(responses), cross, per_unknown=statistics.per_unknown, ridge=ridge).T
+        mixing = solve_gram(symmetric(responses), cross, per_unknown=statistics.per_unknown).T
         full = mixing @ weight
         explained = symmetric(f @ mixing @ cross @ f.T)
     else:
         # the ridge pulls towards W, not towards zero
         missing = statistics.cross - statistics.gram @ weight.T
-        full = weight + solve_gram(statistics.gram, missing, per_unknown=statistics.per_unknown, ridge=ridge).T
+        change = solve_gram(statistics.gram, missing, per_unknown=statistics.per_unknown, ridge=ridge, by_variance=True)
+        full = weight + change.T
         explained = symmetric(f @ full @ statistics.cross @ f.T)
     energies, vectors = torch.linalg.eigh(explained)
     energies, vectors = energies.flip(0).clamp_min(0.0), vectors.flip(1)
@@ -82,7 +84,7 @@ class ChannelScheme(Scheme):
 
     name = "channel"
 
-    def __init__(self, solver: Solver = "rrr", ridge: float = 1e-6, choices: int = 48) -> None:
+    def __init__(self, solver: Solver = "rrr", ridge: float = 1e-2, choices: int = 48) -> None:
         self.solver: Solver = solver
         self.ridge = ridge
         self.choices = choices

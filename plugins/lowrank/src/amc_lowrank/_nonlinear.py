@@ -81,7 +81,6 @@ def fitted_through(
     pairs: Callable[[], Iterator[tuple[Tensor, Tensor]]],
     *,
     samples: int,
-    ridge: float,
     generator: torch.Generator,
 ) -> nn.Module:
     """The last layer of a fitted chain, fitted through `clip`.
@@ -121,7 +120,7 @@ def fitted_through(
             u = (fitted @ weight.T + bias) * clip.gain + clip.shift
             step = nearest_responses(u, wanted_here, penalty, clip.ceiling) - u
             step = torch.where(live, step / torch.where(live, clip.gain, 1.0), 0.0)
-            change = solve_gram(gram, centred.T @ step / len(fitted), per_unknown=len(fitted) / len(gram), ridge=ridge).T
+            change = solve_gram(gram, centred.T @ step / len(fitted), per_unknown=len(fitted) / len(gram)).T
             weight, bias = weight + change, bias + step.mean(0) - change @ mean
             now = errors(weight, bias)
             better = now < least

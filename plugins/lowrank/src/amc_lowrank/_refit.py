@@ -46,7 +46,7 @@ def refit(
         if name is None:
             linear = linear_map(network, layer)
             assert linear is not None
-            weight, bias, _ = nearest_weights(moments, linear.weight, linear.groups, settings.ridge)
+            weight, bias, _ = nearest_weights(moments, linear.weight, linear.groups, settings.ridge, by_variance=True)
             return {layer: linear.rebuilt(weight.to(linear.weight.dtype), bias.to(linear.weight.dtype))}
         option, table = chosen[name], plan.tables[name]
         scheme = schemes[option.scheme]
@@ -67,7 +67,6 @@ def refit(
             last,
             pairs,
             samples=sum(len(x) for x, _ in pairs()),
-            ridge=settings.ridge,
             generator=torch.Generator().manual_seed(plan.seed),
         )
         return {parts[-1]: made.requires_grad_(plan.info(name).trainable)}

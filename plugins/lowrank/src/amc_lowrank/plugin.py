@@ -41,7 +41,12 @@ class LowRankSettings(CompressorSettings):
         "labels), or all alike behind the batch norm",
     )
     choices: int = Field(48, ge=2, le=256, description="ranks per layer and scheme to choose from")
-    ridge: float = Field(1e-6, ge=0.0, description="damping of the least-squares fits, relative to the mean input variance")
+    ridge: float = Field(
+        1e-2,
+        ge=0.0,
+        description="how strongly the final fits (`rrr`, and of layers that are not decomposed) keep weights where they were: "
+        "relative to an input's variance, or to the mean one if that is larger",
+    )
     norm_update: bool = Field(
         True, description="after the refit, match means and variances of responses where that brings the outputs nearer"
     )

@@ -51,8 +51,9 @@ class Mixed(Compressor):
         if settings.pruning.get("swap_polish") or settings.pruning.get("steps", 1) != 1:
             raise SettingsError("`steps` and `swap_polish` act where `pruning` makes its network alone, not in `mixed`")
         data = Calibration.of(calibration, trainset_ratio=settings.trainset_ratio, seed=seed)
-        shared = {"sampled_pixels_per_img": settings.sampled_pixels_per_img, "ridge": settings.ridge}
-        prune = prepare(network, "pruning", calibration=data, seed=seed, run=run, **{**shared, **settings.pruning})
+        shared = {"sampled_pixels_per_img": settings.sampled_pixels_per_img}
+        damped = {**shared, "ridge": settings.ridge}
+        prune = prepare(network, "pruning", calibration=data, seed=seed, run=run, **{**damped, **settings.pruning})
         base = prune.reference(prune.smallest)
         split = prepare(base, "lowrank", calibration=data, seed=seed, run=run, **{**shared, **settings.lowrank})
         variables = [thinned(variable, settings.choices) for variable in split.variables]
