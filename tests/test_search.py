@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import sqlite3
 import subprocess
@@ -196,6 +197,16 @@ def test_a_baseline_gives_way_only_to_what_leads_by_more_than_chance(
     assert search.lucky() == (wider if lucky else set())
     assert search.best.candidate == (better.candidate if lucky else widest.candidate)
     assert min(search.gains.values()) == (0.0 if lucky else widest.score - better.score)
+    with sqlite3.connect(tmp_path / "evaluations.sqlite") as database:  # as if it had been killed after the baselines
+        for one in search.confirmed:
+            if LEAD_ERROR in one.objectives:
+                database.execute(
+                    "DELETE FROM others WHERE purpose = 'confirm' AND candidate = ?",
+                    [json.dumps(dict(one.candidate), sort_keys=True)],
+                )
+        left = database.execute("SELECT COUNT(*) FROM others WHERE purpose = 'confirm'").fetchone()
+    database.close()
+    assert left == (2,)
     again = tuned(plan, evaluate=score, confirm_on=score, evaluations=12, confirm=4, folder=tmp_path)
     assert again.confirmed == search.confirmed and again.best.candidate == search.best.candidate
 
