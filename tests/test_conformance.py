@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
+from importlib import metadata
 
 import pytest
 
-from amc_plugins.core.discovery import KINDS, discover
+from amc_plugins.core.discovery import KINDS, PluginRecord, discover
 from amc_plugins.plugin import SettingsError
 from amc_plugins.testing import Check, check_names, plugin_checks
 from amc_plugins.testing.checks import checks_of
@@ -33,8 +35,17 @@ def test_layer_handler(record: object) -> None:
 
 
 KNOWN = {"mixed": {"budgets_are_met": "one ratio for all layers does not reach the end of the range"}}
+
+
+def _distributions(record: PluginRecord) -> set[str]:
+    """The distribution of a plugin, and the plugin distributions that it depends on."""
+    required = {re.split(r"[^\w.-]", one)[0] for one in metadata.requires(record.distribution) or ()}
+    return {record.distribution, *(one.distribution for one in INSTALLED if one.distribution in required)}
+
+
 OTHERS = [
-    check
+    # all checks of a plugin share what the first one makes, so that what makes it is needed by every one
+    pytest.param(check, marks=pytest.mark.needs(*sorted(_distributions(record))), id=check.__name__)
     for record in INSTALLED
     if record.kind != "layer_handlers"
     for check in plugin_checks(record.name, kind=record.kind, known=KNOWN.get(record.name))
