@@ -105,14 +105,27 @@ def report(folder: Path, seed: int) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     order = {name: index for index, name in enumerate([*METHODS, *BASELINES])}
-    cells.sort(
-        key=lambda one: (list(NETWORKS).index(one["network"]), one["budget"], order.get(one["method"], 99), one["method"])
-    )
+
+    def place(one: dict[str, Any]) -> tuple[int, float, int, str]:
+        return list(NETWORKS).index(one["network"]), one["budget"], order.get(one["method"], 99), one["method"]
+
+    cells.sort(key=place)
+    shown = sorted([*cells, *(_peers(cells) if seed == 0 else [])], key=place)
     suffix = "" if seed == 0 else f"-seed{seed}"
     command = "python -m benchmarks.compression" + (f" --seed {seed}" if seed else "")
     text = json.dumps({"command": command, "cells": [_short(one) for one in cells]}, indent=1)
     (folder / f"compression{suffix}.json").write_text(text + "\n", encoding="utf-8")
-    (folder / f"compression{suffix}.md").write_text(markdown(cells, command, _missing(cells)), encoding="utf-8")
+    (folder / f"compression{suffix}.md").write_text(markdown(shown, command, _missing(cells)), encoding="utf-8")
+
+
+def _peers(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `python -m benchmarks.peers` measured on the checkpoints of these cells."""
+    path = HERE / "results" / "peers.json"
+    if not path.is_file():
+        return []
+    originals = {one["network"]: one["original"] for one in cells}
+    measured = [one for one in json.loads(path.read_text(encoding="utf-8")) if "failed" not in one]
+    return [one for one in measured if abs(one["original"] - originals.get(one["network"], 0.0)) < 0.005]
 
 
 def _missing(cells: list[dict[str, Any]]) -> list[str]:

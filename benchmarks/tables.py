@@ -26,7 +26,9 @@ Fashion-MNIST, networks of `benchmarks/networks.py`. Accuracies in per cent of t
 (the best on validation images of three learning rates, the same for every method). `lost` is the original's accuracy less the
 first of these; in brackets what this project allows itself. CPU seconds and peak memory are those of the compression, its
 statistics included, one thread; memory is that of the whole process, with torch and the data ({start} MiB before).
-Latency is CPU time relative to the original's, eager, one thread, at batch 1 and 64.
+Latency is CPU time relative to the original's, eager, one thread, at batch 1 and 64; [latency.md](latency.md) has budgets of
+latency and ONNX Runtime. Peers go through the same code in environments of their own (`python -m benchmarks.peers`); those
+that ran on other checkpoints are in [peers.md](peers.md) only.
 
     {command}
 """
