@@ -6,6 +6,7 @@ another language. Numbers 1 to 81 are those of the first list of such files; hig
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import struct
@@ -329,13 +330,16 @@ CASES: tuple[Case, ...] = (
 
 def main(arguments: list[str]) -> None:
     """Write every case as `NNN.vnmodel` and `cases.json` with numbers, titles and codes into the folder named."""
-    (folder,) = (Path(argument) for argument in arguments)
+    parser = argparse.ArgumentParser(prog="python -m amc_venus_export.hostile", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="gets one file per case, and cases.json with their codes")
+    folder: Path = parser.parse_args(arguments).folder
     folder.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         (folder / f"{case.number:03}.vnmodel").write_bytes(case.make())
     (folder / "000.vnmodel").write_bytes(sample().pack())
     index = [{"number": case.number, "title": case.title, "code": case.code, "strict": case.strict} for case in CASES]
     (folder / "cases.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(index)} malformed files, 000.vnmodel, which is sound, and cases.json in {folder}")
 
 
 if __name__ == "__main__":
