@@ -339,7 +339,7 @@ def main(arguments: list[str]) -> None:
     (folder / "000.vnmodel").write_bytes(sample().pack())
     index = [{"number": case.number, "title": case.title, "code": case.code, "strict": case.strict} for case in CASES]
     (folder / "cases.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(index)} malformed files, 000.vnmodel, which is sound, and cases.json in {folder}")
+    sys.stdout.write(f"{len(index)} malformed files, 000.vnmodel, which is sound, and cases.json in {folder}\n")
 
 
 if __name__ == "__main__":
