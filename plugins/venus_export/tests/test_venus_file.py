@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Sequence
@@ -62,3 +63,12 @@ def test_the_disk_begins_before_the_end(tmp_path: Path, monkeypatch: pytest.Monk
     ends = [0, *(there for _, _, there in told)]
     assert [at for at, _, _ in told] == ends[:-1] and ends[-1] == sum(map(len, given))
     assert all(count < 1000 + 40 for _, count, _ in told)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system cannot be told")
+def test_a_file_system_need_not_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deaf(handle: int, at: int, count: int, advice: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fadvise", deaf)
+    assert written(tmp_path / "a", pieces(300))

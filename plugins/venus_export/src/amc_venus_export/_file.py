@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["write_pieces"]
@@ -28,7 +29,8 @@ def write_pieces(path: Path, size: int, pieces: Iterable[bytes | memoryview]) ->
             count = _write(handle, batch)
             if hasattr(os, "posix_fadvise"):  # not on macOS and Windows
                 # Linux starts to write what is dirty in the range, and keeps it cached until that has ended.
-                os.posix_fadvise(handle, at, count, os.POSIX_FADV_DONTNEED)
+                with suppress(OSError):  # it is a hint, and file systems need not take it
+                    os.posix_fadvise(handle, at, count, os.POSIX_FADV_DONTNEED)
             at += count
 
 
