@@ -15,7 +15,8 @@ _HEAD = """# What a search gains
 
 Fashion-MNIST, networks of `benchmarks/networks.py`, one plan of `{method}` per network. Every tuner scores {evaluations}
 candidates by the divergence of the outputs from the original's on {samples} of the 5,000 validation images, without labels,
-the best three are confirmed on the others, and the winner is looked at on the 10,000 test images, which choose nothing: the
+the best three are confirmed on the others, where the plan's own allocation gives way only to what leads it by more than two
+standard errors, and the winner is looked at on the 10,000 test images, which choose nothing: the
 divergence of the assembled network (1/1000 nat, lower is better; it is what is searched for, and far less noisy than
 accuracy), and accuracy in per cent after the sequential refit. Medians over the seeds, with the least and the most in
 brackets; `uniform` and `allocation` are one candidate each. `cost` is the CPU time of scoring a candidate relative to the
