@@ -216,6 +216,7 @@ def values_of(network: ReconstructedNetwork, x: Tensor, name: str) -> Tensor:
     raise AssertionError(name)
 
 
+@pytest.mark.needs("amc-op-activation")  # the plan may be from an earlier test
 @pytest.mark.parametrize("build", NETWORKS)
 def test_constants_of_removed_channels_are_kept(build: type[nn.Module], plans: Plans) -> None:
     """Mean responses of consumers fitted on the original's inputs stay what they were, whatever is removed."""
