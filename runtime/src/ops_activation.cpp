@@ -9,6 +9,8 @@ namespace vn {
 
 namespace {
 
+constexpr std::int64_t kLine = 16;  // entries that threads do not share
+
 // f of each entry of a tensor of floats. A network that has others is sound as a file, but does not run.
 template <class F>
 void each(Call& call, F f) {
@@ -17,8 +19,19 @@ void each(Call& call, F f) {
     if (!call.real()) return;
     with_float_type(given.dtype(), [&](auto kind) {
         using T = decltype(kind);
-        unary_loop<T>(given, out, [&](T x) { return static_cast<T>(f(x)); });
+        const T* from = given.data<T>();
+        T* to = out.mutable_data<T>();
+        call.workers().run(given.count(), kLine, static_cast<double>(given.count()), [=](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<T>(f(from[i]));
+        });
     });
+}
+
+// NaN stays what it is: no comparison with it holds.
+template <class T>
+T clamped(T x, T low, T high) {
+    const T above = x < low ? low : x;
+    return above > high ? high : above;
 }
 
 template <class T>
@@ -44,7 +57,7 @@ void run_relu(Call& call) {
 
 void run_relu6(Call& call) {
     require(call.x().dtype() != DType::boolean, "truth values cut to a range");
-    each(call, [](auto x) { return std::isnan(x) ? x : std::min(std::max(x, decltype(x)(0)), decltype(x)(6)); });
+    each(call, [](auto x) { return clamped(x, decltype(x)(0), decltype(x)(6)); });
 }
 
 void run_leaky_relu(Call& call) {
@@ -89,7 +102,7 @@ void run_gelu(Call& call) {
 
 template <class T>
 T hard_sigmoid(T x) {
-    return std::isnan(x) ? x : std::min(std::max(x + 3, T(0)), T(6)) / 6;
+    return clamped(x + 3, T(0), T(6)) / 6;
 }
 
 void run_hardswish(Call& call) {
@@ -109,7 +122,7 @@ void run_hardtanh(Call& call) {
     const double low = call.params().number("min_val"), high = call.params().number("max_val");
     each(call, [=](auto x) {
         using T = decltype(x);
-        return std::isnan(x) ? x : std::min(std::max(x, static_cast<T>(low)), static_cast<T>(high));
+        return clamped(x, static_cast<T>(low), static_cast<T>(high));
     });
 }
 

@@ -8,7 +8,7 @@ namespace vn {
 namespace {
 
 constexpr double kWorthwhile = 1 << 19;  // operations; waking a thread takes as long as some hundred thousand of them
-constexpr int kTries = 1 << 15;          // before a thread sleeps: some ten microseconds
+constexpr int kTries = 1 << 20;          // before a thread sleeps: about a millisecond
 
 // Looks a while whether `ready` holds: the next kernel comes sooner than a sleeping thread wakes up.
 template <class F>

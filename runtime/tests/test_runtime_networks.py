@@ -158,6 +158,17 @@ def test_more_calls(library: Any, name: str, tmp_path: Path) -> None:
     assert_agree(network, library.open(tmp_path / "a.vnmodel"), (x,))
 
 
+@pytest.mark.parametrize("name", ["relu", "relu6", "hardtanh", "hardswish", "hardsigmoid"])
+def test_bounds_and_numbers_that_are_none(library: Any, name: str, tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    x = torch.tensor([[nan, inf, -inf, 0.0, -0.0, 1.0, 6.0, 6.5, -1.0, -3.0, -3.5, 3.0, 1e38, -1e-40, 2.0, 5.0, nan]])
+    network = amc.capture(_Call(getattr(torch.nn.functional, name)), x)
+    amc.export(network, "vnmodel", tmp_path / "a.vnmodel", verify=False)
+    (made,) = library.open(tmp_path / "a.vnmodel").run(x)
+    with torch.no_grad():
+        assert torch.allclose(made, network(x), rtol=1e-6, atol=0, equal_nan=True)
+
+
 class _Call(torch.nn.Module):
     def __init__(self, call: Any) -> None:
         super().__init__()
