@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from amc_plugins.core.document import Ref
-from amc_plugins.core.errors import AmcError, UnsupportedOpError
+from amc_plugins.core.errors import AmcError, GraphError, UnsupportedOpError
 from amc_plugins.core.handler_tools import assign_tensors, broadcast_shape, plain, resized, with_flags_of
 from amc_plugins.core.specs import LayerHandlerSpec
 
@@ -233,9 +233,16 @@ class ChannelIds(ABC):
         """The ids with `axes` cut to size 1, for an op that mixes entries along them: channels that differ there are pinned."""
         if any(self.varies(ids, axis) for axis in axes):
             self.pin(ids, why)
+        return self.cut(ids, axes)
+
+    def cut(self, ids: Tensor, axes: Sequence[int]) -> Tensor:
+        """The ids at the first position of `axes`, which have size 1 afterwards."""
+        if 0 in ids.shape:
+            raise GraphError(f"there is no first position in ids of the shape {tuple(ids.shape)}")
+        sizes = list(ids.shape)
         for axis in axes:
-            ids = ids.narrow(axis, 0, 1)
-        return ids
+            sizes[axis] = 1
+        return ids.as_strided(sizes, ids.stride(), ids.storage_offset())
 
 
 class LinearMap(ABC):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -116,11 +117,10 @@ def varies(ids: Tensor, axis: int) -> bool:
     return ids.shape[axis] > 1 and not torch.equal(ids, ids.narrow(axis, 0, 1).expand_as(ids))
 
 
-def _changes(ids: Tensor, axis: int) -> int:
+def _changes(laid: npt.NDArray[np.int64], axis: int) -> int:
     """How often the ids on `axis` change from one position to the next."""
-    size = ids.shape[axis] - 1
-    differ = ids.narrow(axis, 1, size) != ids.narrow(axis, 0, size)
-    return int(differ.movedim(axis, 0).flatten(1).any(1).sum())
+    rows = laid.swapaxes(0, axis)
+    return int(np.count_nonzero((rows[1:] != rows[:-1]).reshape(len(rows) - 1, -1).any(1)))
 
 
 class _Ids(ChannelIds):
@@ -128,7 +128,7 @@ class _Ids(ChannelIds):
 
     def __init__(self) -> None:
         self.count = 0
-        self.edges: list[Tensor] = []
+        self.edges: list[npt.NDArray[np.int64]] = []
         self.pins: list[tuple[Tensor, str]] = []
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
@@ -146,9 +146,9 @@ class _Ids(ChannelIds):
 
     def fresh(self, shape: Shape) -> Tensor:
         """An id of its own for every entry."""
-        size = int(np.prod(shape, dtype=np.int64))
+        size = prod(shape)
         self.count += size
-        return torch.arange(self.count - size, self.count).reshape(shape)
+        return torch.arange(self.count - size, self.count).view(shape)
 
     def new(self, n: int, axis: int = 1, output: int = 0) -> Tensor:
         shape = self.output_shapes[output]
@@ -166,10 +166,12 @@ class _Ids(ChannelIds):
     def channels(self, ids: Tensor, axis: int) -> Tensor:
         axis %= ids.dim()
         size = ids.shape[axis]
-        rows = compact(ids).movedim(axis, 0).flatten(1)
-        rows = rows.expand(size, rows.shape[1])
-        vector = rows[:, 0].contiguous()
-        if rows.shape[1] > 1:
+        laid = compact(ids)
+        if laid.numel() == laid.shape[axis]:  # they differ along this axis alone
+            vector = laid.reshape(-1).expand(size)
+        else:
+            rows = laid.movedim(axis, 0).flatten(1).expand(size, -1)
+            vector = rows[:, 0]
             self._unite(rows[:, :1].expand_as(rows), rows)
         key = self._again("channels")
         earlier = self._memo.setdefault(key, vector)
@@ -197,8 +199,7 @@ class _Ids(ChannelIds):
         best = min(partners or laid, key=lambda one: one.numel())
         for one in partners:
             if one is not best:
-                a, b = torch.broadcast_tensors(best, one)
-                self._unite(a, b)
+                self._unite(best, one)
         return best.expand(shape)
 
     def pin(self, ids: Tensor, why: str) -> None:
@@ -217,22 +218,22 @@ class _Ids(ChannelIds):
 
     def straight(self, ids: Tensor) -> Tensor:
         laid = compact(ids)
-        varying = [axis for axis in range(laid.dim()) if varies(laid, axis)]
-        if len(varying) <= 1:
+        if laid.numel() == max(laid.shape, default=1):  # one axis at most
             return ids
+        entries = laid.numpy()
+        changes = {axis: _changes(entries, axis) for axis, size in enumerate(entries.shape) if size > 1}
         # the axis along which ids change most often leaves the finest choice; the usual channel axis among equals
-        carrier = max(varying, key=lambda axis: (_changes(laid, axis), axis == 1))
-        first = laid
-        for axis in varying:
-            if axis != carrier:
-                first = first.narrow(axis, 0, 1)
-        self._unite(first.expand_as(laid), laid)
+        carrier = max(changes, key=lambda axis: (changes[axis], axis == 1))
+        first = self.cut(laid, [axis for axis in range(laid.dim()) if axis != carrier])
+        self._unite(first, laid)
         return first.expand(ids.shape)
 
     def _unite(self, a: Tensor, b: Tensor) -> None:
-        if not torch.equal(a, b):
-            different = a != b
-            self.edges.append(torch.stack([a[different], b[different]]))
+        """Unite what lies on each other; sizes of 1 are spread."""
+        first, second = np.broadcast_arrays(a.numpy(), b.numpy()) if a.shape != b.shape else (a.numpy(), b.numpy())
+        different = first != second
+        if different.any():
+            self.edges.append(np.stack([first[different], second[different]]))
 
     def fitted(self, ids: Tensor, shape: Shape) -> Tensor:
         """A handler's answer on its output's shape: sizes may change on axes along which ids do not vary (pooling,
@@ -258,7 +259,7 @@ class _Ids(ChannelIds):
 
     def classes(self) -> npt.NDArray[np.int64]:
         """The class of each id: the smallest id united with it."""
-        edges = torch.cat(self.edges, 1).numpy() if self.edges else np.zeros((2, 0), dtype=np.int64)
+        edges = np.concatenate(self.edges, axis=1) if self.edges else np.zeros((2, 0), dtype=np.int64)
         return united(edges[0], edges[1], max(self.count, 1))
 
 
@@ -301,7 +302,7 @@ def channel_map(network: ReconstructedNetwork) -> ChannelMap:
             made: Sequence[Tensor] = [ids.pinned(shape, why) for shape in ids.output_shapes]
         else:
             handler = handlers.get(node.op) or handlers.setdefault(node.op, handler_for(node.op))
-            answer = handler.channels(typed.get(node.name) or typed_params(node), given, ids)
+            answer = handler.channels(typed.get(node.name) or typed_params(node, handler), given, ids)
             made = [answer] if isinstance(answer, Tensor) else list(answer)
         if len(made) != len(node.outputs):
             raise GraphError(

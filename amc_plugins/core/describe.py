@@ -19,9 +19,9 @@ from amc_plugins.handlers import LayerHandler
 __all__ = ["describe", "digest_of", "make_layer", "plain_params", "rebuild", "tensors_of", "typed_params"]
 
 
-def typed_params(node: Node) -> Any:
-    """The validated `Params` of a node. Raises `DocumentError` naming the node."""
-    handler = handler_for(node.op)
+def typed_params(node: Node, handler: LayerHandler | None = None) -> Any:
+    """The validated `Params` of a node; `handler` where it is known. Raises `DocumentError` naming the node."""
+    handler = handler or handler_for(node.op)
     try:
         return handler.Params(**node.params)
     except ValueError as error:

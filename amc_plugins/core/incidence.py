@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 __all__ = ["Incidence", "united"]
 
@@ -63,43 +63,54 @@ class Incidence:
         """The channels among `rows` (ascending) in groups of equal places, with those; values do not matter for pinned ones."""
         if not len(rows):
             return
-        matrix = self._matrix(rows, pinned)
-        runs = _runs_of_equal_rows(matrix)
+        table = self._table(rows, pinned)
+        runs = table.runs_of_equal_rows()
         groups: dict[bytes, list[npt.NDArray[np.int64]]] = defaultdict(list)
-        places: dict[bytes, list[tuple[str, str]]] = {}
+        first_of: dict[bytes, int] = {}
         for first, end in zip(runs, [*runs[1:], len(rows)], strict=True):
-            entries = slice(matrix.indptr[first], matrix.indptr[first + 1])
-            where = matrix.indices[entries]
-            key = where.tobytes() + matrix.data[entries].tobytes()
+            key = table.entries[table.starts[first] : table.starts[first + 1]].tobytes()
             groups[key].append(rows[first:end])
-            places.setdefault(key, [self._places[at] for at in where if at < len(self._places)])
+            first_of.setdefault(key, first)
         for key, members in groups.items():
-            yield places[key], np.concatenate(members)
+            where = table.entries[table.starts[first_of[key]] : table.starts[first_of[key] + 1], 0].tolist()
+            places = [self._places[at] for at in where if at < len(self._places)]
+            yield places, members[0] if len(members) == 1 else np.concatenate(members)
 
-    def _matrix(self, rows: npt.NDArray[np.int64], pinned: npt.NDArray[np.bool_]) -> csr_matrix:
+    def _table(self, rows: npt.NDArray[np.int64], pinned: npt.NDArray[np.bool_]) -> _Table:
         """One row for each of `rows`: 1 at its places, and the number of its positions at each value that holds it."""
         columns = [*self._ids, *self._values]
         found = np.concatenate(columns)
-        column = np.repeat(np.arange(len(columns)), [len(one) for one in columns])
+        column = np.arange(len(columns)).repeat([len(one) for one in columns])
         row_of = np.full(self._size, -1)
         row_of[rows] = np.arange(len(rows))
         row = row_of[found]
         told = (row >= 0) & (~pinned[found] | (column < len(self._places)))
-        row, column = row[told], column[told]
-        matrix = csr_matrix((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(rows), len(columns)))
-        matrix.sort_indices()
-        matrix.data[matrix.indices < len(self._places)] = 1
-        return matrix
+        cells = row[told] * len(columns) + column[told]
+        cells.sort()
+        first = np.ones(len(cells), dtype=bool)
+        np.not_equal(cells[1:], cells[:-1], out=first[1:])
+        (at,) = first.nonzero()
+        row, column = np.divmod(cells[at], len(columns))
+        times = np.diff(at, append=len(cells))
+        times[column < len(self._places)] = 1
+        return _Table(row.searchsorted(np.arange(len(rows) + 1)), np.stack([column, times], axis=1))
 
 
-def _runs_of_equal_rows(matrix: csr_matrix) -> list[int]:
-    """The first row of each run of rows that are equal: channels of one producer mostly stand side by side."""
-    lengths = np.diff(matrix.indptr)
-    entry = np.arange(len(matrix.indices))
-    before = entry - np.repeat(lengths, lengths)  # the same entry of the row before, if that is as long
-    differs = (matrix.indices != matrix.indices[before]) | (matrix.data != matrix.data[before])
-    changed = np.ones(len(lengths), dtype=bool)
-    changed[1:] = lengths[1:] != lengths[:-1]
-    changed |= np.bincount(np.repeat(np.arange(len(lengths)), lengths), differs, minlength=len(lengths)) > 0
-    runs: list[int] = changed.nonzero()[0].tolist()
-    return runs
+class _Table(NamedTuple):
+    """Row `i` of a sparse matrix has the `entries` (column, number) from `starts[i]` to `starts[i + 1]`."""
+
+    starts: npt.NDArray[np.int64]
+    entries: npt.NDArray[np.int64]
+
+    def runs_of_equal_rows(self) -> list[int]:
+        """The first row of each run of rows that are equal: channels of one producer mostly stand side by side."""
+        lengths = np.diff(self.starts)
+        entry = np.arange(len(self.entries))
+        before = self.entries[entry - lengths.repeat(lengths)]  # the same entry of the row before, if that is as long
+        changed = np.ones(len(lengths), dtype=bool)
+        np.not_equal(lengths[1:], lengths[:-1], out=changed[1:])
+        changed |= (
+            np.bincount(np.arange(len(lengths)).repeat(lengths), (before != self.entries).any(1), minlength=len(lengths)) > 0
+        )
+        runs: list[int] = changed.nonzero()[0].tolist()
+        return runs

@@ -157,7 +157,7 @@ def _ruled(network: ReconstructedNetwork, inputs: Any, running: list[Node], type
             if step.params:
                 params = handler.Params(**{**node.params, **step.params})
             else:
-                params = typed[node.name] = typed_params(node)
+                params = typed[node.name] = typed_params(node, handler)
             known = handler.shapes(params, [one.shape for one in step.inputs])
             if known is not None:
                 dtype = step.inputs[0].dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -185,3 +186,33 @@ def test_layers_made_by_op_id() -> None:
     x = image()
     assert torch.equal(make_layer("vn.max_pool2d", {"kernel_size": 2, "stride": 2}, {})(x), F.max_pool2d(x, 2))
     assert torch.equal(make_layer("vn.mean", {"dim": [2, 3]}, {})(x), x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_windows_are_counted_as_torch_counts_them(kind: str, ceil_mode: bool) -> None:
+    handler = handler_for(f"vn.{kind}_pool1d")
+    refused = 0
+    for kernel, stride, size, dilation in product(range(1, 5), range(1, 5), range(1, 10), (1, 2) if kind == "max" else (1,)):
+        for padding in range(kernel // 2 + 1):
+            given = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+            params = handler.Params(**given, **({"dilation": dilation} if kind == "max" else {}))
+            told = handler.shapes(params, [(2, 3, size)])
+            try:
+                made = handler.build(params, {})(torch.zeros(2, 3, size))
+            except RuntimeError:
+                refused += 1
+                assert told is None
+            else:
+                assert told == [tuple(made.shape)], (given, dilation, size)
+    assert refused > 0
+
+
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("name", ["mean", "sum", "amax", "std", "norm", "logsumexp"])
+def test_sizes_after_a_reduction(name: str, keepdim: bool) -> None:
+    handler = handler_for(f"vn.{name}")
+    for dim in ([1], [-1], [2, -1], [0, 1, 2, 3]):
+        params = handler.Params(dim=dim, keepdim=keepdim)
+        made = handler.build(params, {})(torch.ones(2, 3, 4, 5))
+        assert handler.shapes(params, [(2, 3, 4, 5)]) == [tuple(made.shape)], dim

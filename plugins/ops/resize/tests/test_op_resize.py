@@ -302,3 +302,11 @@ def test_the_size_of_a_fold_is_computed() -> None:
     network = captured(Net(function))
     other = torch.rand(1, 8, 9, 5)
     assert torch.equal(network(other), function(other))
+
+
+@pytest.mark.parametrize("pad", [[1, 2], [0, 3, 2, 1], [-1, 1, 2, -2, 0, 3]])
+def test_sizes_after_padding(pad: list[int]) -> None:
+    handler = handler_for("vn.pad")
+    params = handler.Params(pad=pad, mode="constant", value=None)
+    assert handler.shapes(params, [(2, 3, 4, 5)]) == [tuple(F.pad(torch.zeros(2, 3, 4, 5), pad).shape)]
+    assert handler.shapes(handler.Params(pad=[-6, 0], mode="constant", value=None), [(2, 3, 4, 5)]) is None

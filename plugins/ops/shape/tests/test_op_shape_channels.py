@@ -280,3 +280,54 @@ def test_a_shuffle_network_stays_prunable() -> None:
     assert sizes(network) == {"first": 16, "grouped": 8, "again": 16}
     smaller = assert_masked_equals_shrunk(network, image())
     assert smaller.layer("grouped").weight.shape == (16, 8, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("op", "params"),
+    [
+        ("flatten", {"start_dim": 1}),
+        ("flatten", {"start_dim": -2, "end_dim": -1}),
+        ("flatten", {"start_dim": 2, "end_dim": 2}),
+        ("unflatten", {"dim": 1, "sizes": [2, -1]}),
+        ("unflatten", {"dim": -1, "sizes": [1, 4]}),
+        ("reshape", {"shape": [2, -1, 4]}),
+        ("expand", {"shape": [5, -1, 6, 3, 4]}),
+        ("squeeze", {}),
+        ("squeeze", {"dim": [2, -1]}),
+        ("chunk", {"chunks": 4, "dim": 1}),
+        ("chunk", {"chunks": 3, "dim": 1, "sizes": [1, 2, 3]}),
+        ("split", {"sizes": 4, "dim": 1}),
+        ("split", {"sizes": [1, 5], "dim": 1}),
+        ("unbind", {"dim": -1, "count": 4}),
+        ("slice", {"index": [":", "#:#:#"], "values": [1, 6, 2]}),
+        ("slice", {"index": ["...", "None", "#"], "values": [-1]}),
+        ("slice", {"index": ["None", ":", "[3]"], "values": [0, 0, 5]}),
+    ],
+)
+def test_sizes_are_what_torch_makes(op: str, params: dict[str, Any]) -> None:
+    handler = handler_for(f"vn.{op}")
+    shape = (6, 1, 3, 4) if op == "expand" else (2, 6, 1, 4)
+    typed = handler.Params(**params)
+    made = handler.build(typed, {})(torch.zeros(shape))
+    told = [tuple(one.shape) for one in (made if isinstance(made, tuple) else (made,))]
+    assert handler.shapes(typed, [shape]) == told
+
+
+def test_what_is_joined_along_another_axis_costs_no_entries() -> None:
+    """Channels in one place are tied, and stay one id for each however many places there are."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.cat([self.first(x), self.second(x[:, :1])], 1))
+
+    network = capture(Joined(), torch.rand(2, 50, 4), strict=True)
+    channels = channel_map(network)
+    (group,) = [one for one in channels.groups if not one.pinned]
+    assert (len(group), group.producers) == (8, ("first", "second"))
+    (joined,) = [node for node in network.graph.nodes if node.op == "vn.cat"]
+    assert channels.values[joined.outputs[0]].numel() == 8
+    assert_masked_equals_shrunk(network, torch.rand(2, 50, 4))

@@ -27,13 +27,9 @@ class _Operand:
     carrier: str | None = None
     """The letter along which its channels differ."""
 
-    def along(self, letter: str) -> Tensor:
+    def along(self, letter: str, ids: ChannelIds) -> Tensor:
         """One id per position on the axis of `letter`."""
-        ids = self.ids
-        for axis, one in enumerate(self.letters):
-            if one != letter:
-                ids = ids.narrow(axis, 0, 1)
-        return ids.reshape(-1)
+        return ids.cut(self.ids, [axis for axis, one in enumerate(self.letters) if one != letter]).reshape(-1)
 
 
 def contracted(operands: Sequence[Tensor], letters: Sequence[str], result: str, ids: ChannelIds, op: str) -> Tensor:
@@ -58,7 +54,7 @@ def contracted(operands: Sequence[Tensor], letters: Sequence[str], result: str, 
             for part in movers:
                 ids.pin(part.ids, f"{op} lays them on what has no channels there")
         elif movers:
-            kept[letter] = ids.tie(*(part.along(letter) for part in movers))
+            kept[letter] = ids.tie(*(part.along(letter, ids) for part in movers))
     (shape,) = ids.output_shapes
     if not kept:
         return ids.fixed(f"made by {op} from all channels")
@@ -73,14 +69,9 @@ def contracted(operands: Sequence[Tensor], letters: Sequence[str], result: str, 
 
 def _operand(given: Tensor, names: str, ids: ChannelIds) -> _Operand:
     """The operand without axes of size 1, with size 1 left on those along which channels do not differ."""
-    varying = [ids.varies(given, axis) for axis in range(given.dim())]
-    letters = [name for axis, name in enumerate(names) if given.shape[axis] > 1]
-    for axis, differs in enumerate(varying):
-        if not differs:
-            given = given.narrow(axis, 0, 1)
-    sizes = [given.shape[axis] for axis in range(given.dim())]
-    kept = [axis for axis, name in enumerate(names) if name in letters]
-    return _Operand(given.reshape([sizes[axis] for axis in kept]), letters)
+    letters = [name for size, name in zip(given.shape, names, strict=True) if size > 1]
+    laid = ids.cut(given, [axis for axis in range(given.dim()) if not ids.varies(given, axis)])
+    return _Operand(laid.reshape([size for size, name in zip(laid.shape, names, strict=True) if name in letters]), letters)
 
 
 def _settle(parts: Sequence[_Operand], ids: ChannelIds) -> None:
@@ -93,10 +84,7 @@ def _settle(parts: Sequence[_Operand], ids: ChannelIds) -> None:
         shared = [name for name in names if name in single]
         part.carrier = shared[0] if shared else max(names, key=lambda name: part.ids.shape[part.letters.index(name)])
         if len(names) > 1:
-            first = part.ids
-            for axis, name in enumerate(part.letters):
-                if name != part.carrier:
-                    first = first.narrow(axis, 0, 1)
+            first = ids.cut(part.ids, [axis for axis, name in enumerate(part.letters) if name != part.carrier])
             ids.tie(part.ids, first.expand(part.ids.shape))
             part.ids = first
 
@@ -104,7 +92,7 @@ def _settle(parts: Sequence[_Operand], ids: ChannelIds) -> None:
 def _summed(holders: Sequence[_Operand], letter: str, ids: ChannelIds, op: str) -> None:
     movers = [part for part in holders if part.carrier == letter]
     if len(movers) > 1 and len(movers) == len(holders):
-        ids.tie(*(part.along(letter) for part in movers))
+        ids.tie(*(part.along(letter, ids) for part in movers))
     else:
         for part in movers:
             alone = len(holders) == 1

@@ -83,6 +83,25 @@ class _PoolHandler(LayerHandler):
 
 
 class _WindowHandler(_PoolHandler):
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        """As torch counts windows: with `ceil_mode`, each that begins within the input or the padding before it."""
+        names = ("kernel_size", "stride", "padding", "dilation")
+        given = [getattr(params, name, 1) for name in names]
+        spread = [one if isinstance(one, list) else [one] * self.rank for one in given]
+        made = list(inputs[0])
+        for place, window in enumerate(zip(*spread, strict=True), -self.rank):
+            if not all(isinstance(one, int) for one in window):
+                return None
+            kernel, stride, padding, dilation = window
+            room = made[place] + 2 * padding - dilation * (kernel - 1) - 1
+            count = (-(-room // stride) if params.ceil_mode else room // stride) + 1
+            if params.ceil_mode and (count - 1) * stride >= made[place] + padding:
+                count -= 1
+            if count < 1:
+                return None
+            made[place] = count
+        return [tuple(made)]
+
     def _window(self, call: Call, **defaults: Any) -> dict[str, Any]:
         bound = call.bind("input", "kernel_size", stride=None, **defaults)
         del bound["input"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amc_op_pooling import _reductions
-from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params
+from amc_plugins.handlers import Call, ChannelIds, Declined, LayerHandler, Params, Shape
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -64,6 +64,14 @@ class MeanHandler(LayerHandler):
         """The module with these parameters."""
         return _reductions.TensorMean(**params)
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = tuple(inputs[0])
+        if not sizes or not params.dim:
+            return None
+        axes = {axis % len(sizes) for axis in params.dim}
+        kept = [1 if axis in axes else size for axis, size in enumerate(sizes) if params.keepdim or axis not in axes]
+        return [tuple(kept)]
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         given = inputs[0]
         axes = sorted({axis % given.dim() for axis in params.dim}) if params.dim else list(range(given.dim()))
@@ -78,6 +86,9 @@ class ReductionHandler(MeanHandler):
 
     def made(self, **params: Any) -> nn.Module:
         return _reductions.Reduction(self.spec.name, **params)
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        return None if self.spec.name in ("any", "all", "prod") else super().shapes(params, inputs)  # of one axis, or of bools
 
     def build(self, params: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
         return self.made(**{name: getattr(params, name) for name in self.Params.model_fields})

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from amc_op_resize import _modules
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, LayerHandler, Params, Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +59,14 @@ class PadHandler(LayerHandler):
                 amounts: Any = original.padding
                 return _modules.Pad(list(amounts), mode, getattr(original, "value", None))
         raise Declined(f"{call.target} is no known padding")
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = list(inputs[0])
+        if not all(isinstance(one, int) for one in params.pad) or len(params.pad) > 2 * len(sizes):
+            return None
+        for index, (before, after) in enumerate(zip(params.pad[::2], params.pad[1::2], strict=True)):
+            sizes[-1 - index] += before + after
+        return [tuple(sizes)] if min(sizes, default=0) >= 0 else None
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,), (given,) = ids.output_shapes, inputs

@@ -106,6 +106,10 @@ class SqueezeHandler(LayerHandler):
             dim = [literal(call, "dim", one) for one in (dim if isinstance(dim, list | tuple) else [dim])]
         return _modules.TensorSqueeze(dim)
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        gone = _squeezed(params.dim, inputs[0])
+        return [tuple(size for axis, size in enumerate(inputs[0]) if axis not in gone)]
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         given = inputs[0]
         return given.squeeze(_squeezed(params.dim, tuple(given.shape)))

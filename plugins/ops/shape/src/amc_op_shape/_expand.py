@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_op_shape import _modules
 from amc_op_shape._ids import copied, int_list, kept_sizes
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Value
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Shape, Value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,6 +40,16 @@ class ExpandHandler(LayerHandler):
             raise Declined(f"{call.target} with `{unknown[0]}=`")
         _, shape = call.varargs(first, keyword=keyword)
         return _modules.TensorExpand(int_list(call, keyword, shape))
+
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        wanted = list(inputs[1]) if params.shape is None else list(params.shape)
+        new = len(wanted) - len(inputs[0])
+        if new < 0 or not all(isinstance(one, int) for one in wanted):
+            return None
+        have = [*wanted[:new], *inputs[0]]
+        made = [old if size == -1 else size for old, size in zip(have, wanted, strict=True)]
+        fits = all(size >= 0 and old in (1, size) for old, size in zip(have, made, strict=True))
+        return [tuple(made)] if fits else None
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,) = ids.output_shapes

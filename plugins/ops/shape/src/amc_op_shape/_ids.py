@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, Shape, Value
@@ -21,25 +20,24 @@ def reshaped(given: Tensor, shape: Shape, ids: ChannelIds) -> Tensor:
 
     Axes are laid out only together with those that they exchange entries with, and only where channels differ on them.
     """
-    before, after = list(given.shape), list(shape)
-    if 0 in before:
+    before, after = tuple(given.shape), tuple(shape)
+    if before == after or 0 in before:
         return given.reshape(shape)
-    small = list(after)
+    differ = [ids.varies(given, axis) for axis in range(len(before))]
+    small, level = list(after), []
     for old, new in _blocks(before, after):
-        if not any(ids.varies(given, axis) for axis in old):
-            for axis in old:
-                given = given.narrow(axis, 0, 1)
+        if not any(differ[axis] for axis in old):
+            level += old
             for axis in new:
                 small[axis] = 1
-    laid = given.reshape(small)
+    laid = ids.cut(given, level).reshape(small)
+    if laid.numel() == max(small, default=1):  # one axis at most: whatever goes is a slice
+        return laid.expand(shape)
     split = [axis for axis in range(len(small)) if ids.varies(laid, axis)]
     if len(split) > 1 and max(split) < len(small) - 1:
         # The channel axis of a map becomes several, as in a channel shuffle: the longest leaves the finest choice.
         carrier = max(split, key=lambda axis: small[axis])
-        first = laid
-        for axis in split:
-            if axis != carrier:
-                first = first.narrow(axis, 0, 1)
+        first = ids.cut(laid, [axis for axis in split if axis != carrier])
         return ids.tie(laid, first.expand(small)).expand(shape)
     return ids.straight(laid.expand(shape))
 
@@ -48,14 +46,18 @@ def _blocks(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[
     """The smallest runs of axes (old, new) with equally many entries: what a reshape does run by run."""
     i = j = 0
     while i < len(before) or j < len(after):
-        old, new = list(range(i, min(i + 1, len(before)))), list(range(j, min(j + 1, len(after))))
-        while (a := prod(before[axis] for axis in old)) != (b := prod(after[axis] for axis in new)):
+        first, second = i, j
+        a = b = 1
+        if i < len(before):
+            a, i = before[i], i + 1
+        if j < len(after):
+            b, j = after[j], j + 1
+        while a != b:
             if a < b:
-                old.append(old[-1] + 1 if old else i)
+                a, i = a * before[i], i + 1
             else:
-                new.append(new[-1] + 1 if new else j)
-        i, j = i + len(old), j + len(new)
-        yield old, new
+                b, j = b * after[j], j + 1
+        yield list(range(first, i)), list(range(second, j))
 
 
 def kept_sizes(literals: Sequence[Any], new_shape: Sequence[int], shape: Sequence[int]) -> list[Any]:

@@ -51,9 +51,13 @@ class ConcatenateHandler(_JoinHandler):
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (shape,) = ids.output_shapes
         dim = params.dim % len(shape)
-        parts = [one for one in inputs if one.dim() == len(shape)]  # torch lets an empty (0,) tensor take part
-        laid = torch.cat(_thin(parts, dim), dim).expand(shape)
-        return ids.straight(laid) if any(ids.varies(laid, axis) for axis in range(len(shape)) if axis != dim) else laid
+        parts = [one for one in inputs if one.dim() == len(shape) and one.shape[dim]] or inputs[:1]  # torch takes empty ones
+        others = [axis for axis in range(len(shape)) if axis != dim]
+        if any(ids.varies(one, axis) for one in parts for axis in others):
+            if not any(ids.varies(one, dim) for one in parts):
+                return ids.tie(*(ids.cut(one, [dim]) for one in parts)).expand(shape)
+            return ids.straight(torch.cat(_thin(parts, dim), dim).expand(shape))
+        return torch.cat(_thin(parts, dim), dim).expand(shape)
 
 
 class StackHandler(_JoinHandler):

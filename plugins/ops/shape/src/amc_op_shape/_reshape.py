@@ -64,14 +64,8 @@ class ReshapeHandler(_EntriesInOrder):
         return _modules.TensorReshape(int_list(call, keyword, shape))
 
     def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
-        sizes = list(inputs[1]) if params.shape is None else list(params.shape)
-        if not all(isinstance(one, int) for one in sizes):
-            return None
-        entries, known = prod(inputs[0]), prod(one for one in sizes if one != -1)
-        if -1 in sizes and known:
-            sizes[sizes.index(-1)] = entries // known
-        fits = min(sizes, default=0) >= 0 and prod(sizes) == entries
-        return [tuple(sizes)] if fits else None  # torch says what is wrong
+        made = _filled(inputs[1] if params.shape is None else params.shape, prod(inputs[0]))
+        return None if made is None else [made]
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         result = super().channels(params, inputs, ids)
@@ -99,6 +93,13 @@ class FlattenHandler(_EntriesInOrder):
         bound = call.bind("input", start_dim=0, end_dim=-1)
         return _modules.TensorFlatten(*(literal(call, name, bound[name]) for name in ("start_dim", "end_dim")))
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = tuple(inputs[0])
+        if not sizes:
+            return [(1,)]
+        first, last = _position(params.start_dim, len(sizes)), _position(params.end_dim, len(sizes))
+        return [(*sizes[:first], prod(sizes[first : last + 1]), *sizes[last + 1 :])] if first <= last else None
+
 
 class UnflattenHandler(_EntriesInOrder):
     """The inverse of flatten. Named dimensions are declined."""
@@ -115,12 +116,28 @@ class UnflattenHandler(_EntriesInOrder):
             given = call.bind("input", "dim", "sizes")
         return _modules.TensorUnflatten(literal(call, "dim", given["dim"]), int_list(call, "sizes", given["sizes"]))
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        at = _position(params.dim, len(inputs[0]))
+        made = _filled(params.sizes, inputs[0][at])
+        return None if made is None else [(*inputs[0][:at], *made, *inputs[0][at + 1 :])]
+
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         sizes: Any = module.sizes
         (after,) = outputs
         start = _position(module.dim, len(inputs[0].shape))
         axes = slice(start, start + len(sizes))
         return _modules.TensorUnflatten(start, kept_sizes(sizes, after.new_shape[axes], after.shape[axes]))
+
+
+def _filled(given: Sequence[Any], entries: int) -> Shape | None:
+    """Sizes of so many entries, one of which may be -1; None where they are computed, or do not fit, which torch explains."""
+    sizes = list(given)
+    if not all(isinstance(one, int) for one in sizes):
+        return None
+    known = prod(one for one in sizes if one != -1)
+    if -1 in sizes and known:
+        sizes[sizes.index(-1)] = entries // known
+    return tuple(sizes) if min(sizes, default=0) >= 0 and prod(sizes) == entries else None
 
 
 def _position(dim: Any, rank: int) -> int:

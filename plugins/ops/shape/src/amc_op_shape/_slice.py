@@ -73,17 +73,31 @@ class SliceHandler(LayerHandler):
         positions = [tensors[name].detach().clone() for name in sorted(tensors, key=lambda name: int(name.rpartition("_")[2]))]
         return _modules.TensorSlice(params.index, params.values, positions)
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = tuple(inputs[0])
+        if 0 in sizes:
+            return None
+        cuts = cuts_of(params.index, params.values, sizes, None)
+        made = [1] * (sum(cut.out is not None for cut in cuts) + params.index.count("None"))
+        for cut in cuts:
+            if cut.positions is None:
+                return None
+            if cut.out is not None:
+                made[cut.out] = len(cut.positions)
+        return [tuple(made)]
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> Tensor:
         (given, *computed), (shape,) = inputs, ids.output_shapes
         for one in computed:
             ids.pin(one, f"{self.spec.op} takes what is at them")
         sizes = tuple(given.shape)
+        if 0 in sizes or 0 in shape:
+            return ids.fixed(f"made by {self.spec.op} of no entries")
         small = [1] * len(shape)
-        cuts = {cut.axis: cut for cut in cuts_of(params.index, params.values, sizes, shape)}
-        for axis in range(len(sizes)):
-            if not ids.varies(given, axis):
-                given = given.narrow(axis, 0, min(1, sizes[axis]))
-                continue
+        varying = [axis for axis in range(len(sizes)) if ids.varies(given, axis)]
+        cuts = {cut.axis: cut for cut in cuts_of(params.index, params.values, sizes, shape)} if varying else {}
+        given = ids.cut(given, [axis for axis in range(len(sizes)) if axis not in varying])
+        for axis in varying:
             cut = cuts[axis]
             if cut.positions is None:
                 first = given.narrow(axis, 0, 1)
@@ -98,7 +112,7 @@ class SliceHandler(LayerHandler):
             else:
                 given = given.index_select(axis, torch.tensor(list(cut.positions), dtype=torch.long))
                 small[cut.out] = len(cut.positions)
-        return given.reshape(small).expand(shape) if given.numel() else given.reshape(shape)
+        return given.reshape(small).expand(shape)
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         before, after = inputs[0], outputs[0]

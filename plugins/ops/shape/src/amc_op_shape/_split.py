@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amc_op_shape import _modules
 from amc_op_shape._ids import copied, int_list, literal
-from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params
+from amc_plugins.handlers import Call, ChannelIds, Declined, Int, Kept, LayerHandler, Params, Shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +39,18 @@ class UnbindParams(Params):
 
 
 class _PiecesHandler(LayerHandler):
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = tuple(inputs[0])
+        at = params.dim % len(sizes)
+        pieces = self._pieces(params, sizes[at])
+        if sum(pieces) != sizes[at] or 0 in pieces:
+            return None
+        return [(*sizes[:at], piece, *sizes[at + 1 :]) for piece in pieces]
+
+    def _pieces(self, params: Any, size: int) -> list[int]:
+        """What an axis of this size is cut into; empty where that is not known."""
+        raise NotImplementedError
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> list[Tensor]:
         axis = params.dim % inputs[0].dim()
         return list(inputs[0].split([shape[axis] for shape in ids.output_shapes], axis))
@@ -56,6 +68,9 @@ class ChunkHandler(_PiecesHandler):
         bound = call.bind("input", "chunks", dim=0)
         chunks, dim = literal(call, "chunks", bound["chunks"]), literal(call, "dim", bound["dim"])
         return _modules.TensorChunk(1 if bound["input"].shape[dim] == 1 else chunks, dim)  # one entry cannot be divided
+
+    def _pieces(self, params: Any, size: int) -> list[int]:
+        return params.sizes or _equal(size, -(-size // params.chunks))
 
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         sizes = _kept_pieces(module, inputs[0], outputs)
@@ -102,6 +117,11 @@ class SplitHandler(_PiecesHandler):
             raise Declined(f"{call.target} at places that overlap")
         return _modules.TensorSplit(sizes, dim)
 
+    def _pieces(self, params: Any, size: int) -> list[int]:
+        if isinstance(params.sizes, int):
+            return _equal(size, params.sizes)
+        return params.sizes if isinstance(params.sizes, list) and all(isinstance(one, int) for one in params.sizes) else []
+
     def keep(self, module: nn.Module, inputs: Sequence[Kept], outputs: Sequence[Kept]) -> nn.Module:
         sizes = _kept_pieces(module, inputs[0], outputs)
         return module if sizes is None else _modules.TensorSplit(sizes, module.dim)  # type: ignore[arg-type]
@@ -120,11 +140,21 @@ class UnbindHandler(LayerHandler):
         dim = literal(call, "dim", bound["dim"])
         return _modules.TensorUnbind(dim, bound["input"].shape[dim])
 
+    def shapes(self, params: Any, inputs: Sequence[Shape]) -> list[Shape] | None:
+        sizes = tuple(inputs[0])
+        at = params.dim % len(sizes)
+        return [(*sizes[:at], *sizes[at + 1 :])] * params.count if sizes[at] == params.count else None
+
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> list[Tensor]:
         (given,) = inputs
         if ids.varies(given, params.dim):
             ids.pin(given, f"{self.spec.op} takes each of them out")
         return list(given.unbind(params.dim))
+
+
+def _equal(size: int, piece: int) -> list[int]:
+    """Pieces of one size, the last of what is left."""
+    return [min(piece, size - start) for start in range(0, size, piece)] if piece > 0 else []
 
 
 def _names(target: str) -> tuple[str, str]:
