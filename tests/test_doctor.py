@@ -181,3 +181,11 @@ def test_a_branch_on_the_data_is_told(folder: Path, capsys: pytest.CaptureFixtur
     assert "numbers are read from the data at decides.py:12 (`torch.Tensor.__bool__`)" in capsys.readouterr().err
     assert run(["doctor", "decides.json"]) == 0
     assert "numbers are read from the data at decides.py:12" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--set", "-s", "--network-set"])
+def test_keywords_of_the_factory(folder: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where nothing else is set: `amc capture`, `amc profile`, `amc bench`."""
+    assert run(["profile", "net.py:Net", option, "odd=false", "--input", "1x3x16x16"]) == 0
+    assert "stem" in capsys.readouterr().out
+    assert run(["doctor", "net.py:Net", option, "odd=false", "--input", "1x3x16x16"]) == 0

@@ -21,6 +21,7 @@ __all__ = [
     "Input",
     "Json",
     "Network",
+    "NetworkSettings",
     "Out",
     "Seed",
     "SettingsOption",
@@ -65,6 +66,11 @@ FactorySettings = Annotated[
     list[str] | None,
     typer.Option("--network-set", metavar="KEY=VALUE", help="A keyword of the network's factory; repeatable."),
 ]
+NetworkSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", "--network-set", metavar="KEY=VALUE", help="A keyword of the network's factory; repeatable."),
+]
+"""`FactorySettings` of a command in which nothing else is set."""
 DataSettings = Annotated[
     list[str] | None,
     typer.Option("--data-set", metavar="KEY=VALUE", help="A keyword of every data factory; repeatable."),

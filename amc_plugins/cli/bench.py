@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amc_plugins.cli import render
-from amc_plugins.cli.arguments import FactorySettings, Input, Json, Network, Seed, Weights
+from amc_plugins.cli.arguments import Input, Json, Network, NetworkSettings, Seed, Weights
 from amc_plugins.cli.networks import open_network
 from amc_plugins.core.errors import SettingsError
 
@@ -28,7 +28,7 @@ def bench(
     network: Network,
     inputs: Input = None,
     weights: Weights = None,
-    settings: FactorySettings = None,
+    settings: NetworkSettings = None,
     compare: Annotated[
         str | None, typer.Option("--compare", metavar="FILE", help="The network after compression, side by side.")
     ] = None,

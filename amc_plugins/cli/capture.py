@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amc_plugins.cli import render
-from amc_plugins.cli.arguments import FactorySettings, Input, Json, Network, Out, Seed, Weights, parse_inputs
+from amc_plugins.cli.arguments import Input, Json, Network, NetworkSettings, Out, Seed, Weights, parse_inputs
 from amc_plugins.cli.networks import as_rows, check_outputs, open_network, removed_share, side_by_side, write_outputs
 from amc_plugins.core.errors import SettingsError
 
@@ -34,10 +34,7 @@ def capture(
     network: Network,
     inputs: Input = None,
     weights: Weights = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", "--network-set", metavar="KEY=VALUE", help="A keyword of the factory; repeatable."),
-    ] = None,
+    settings: NetworkSettings = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse operations without a handler.")] = False,
     output: Out = None,
     draw: Draw = None,
@@ -68,7 +65,7 @@ def profile(
     network: Network,
     inputs: Input = None,
     weights: Weights = None,
-    settings: FactorySettings = None,
+    settings: NetworkSettings = None,
     compare: Annotated[
         str | None, typer.Option("--compare", metavar="FILE", help="The network after compression, side by side.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from amc_plugins.cli import render
-from amc_plugins.cli.arguments import FactorySettings, Input, Json, Network, Seed, Weights
+from amc_plugins.cli.arguments import Input, Json, Network, NetworkSettings, Seed, Weights
 from amc_plugins.cli.networks import open_network
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def doctor(
     network: Network,
     inputs: Input = None,
     weights: Weights = None,
-    settings: FactorySettings = None,
+    settings: NetworkSettings = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
