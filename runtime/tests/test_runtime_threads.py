@@ -32,7 +32,8 @@ class Layers(nn.Module):
         self.recurrent = nn.LSTM(64, 80, batch_first=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps = self.up(self.deep(self.pointwise(self.depthwise(self.grouped(self.wide(x))))))
+        wide = torch.nn.functional.gelu(torch.nn.functional.relu6(self.wide(torch.cat([x, x], 3))))
+        maps = self.up(self.deep(self.pointwise(self.depthwise(self.grouped(wide)))))
         rows = self.line(maps.flatten(2).double()).float().transpose(1, 2)
         columns = self.columns(self.rows(rows))
         sequence = columns[:, :, :64]
