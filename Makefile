@@ -19,7 +19,7 @@ help:
 	@echo "make lint         ruff, import contracts, mypy"
 	@echo "make docs         the documentation, in runs/site; warnings are errors"
 	@echo "make format       sort the imports, mend what ruff can, lay the code out"
-	@echo "make long         the tests that are marked slow"
+	@echo "make long         hours: the slow tests, fuzz, the matrix, the benchmarks of accuracy and search, the zoo; resumable"
 	@echo "make fuzz         600 random networks through capture and removal of channels; a million damaged .vnmodel files for each reader"
 	@echo "make matrix       the tests with each plugin alone, and without each; resumable; the table is tests/matrix/results.md"
 	@echo "make zoo          models of torchvision and timm, in an environment of their own (6 GB); resumable"
@@ -64,6 +64,12 @@ format: install
 
 long: install
 	@$(PYTEST) -m slow
+	@$(MAKE) fuzz
+	@$(MAKE) matrix
+	@$(BIN)/python -m benchmarks.compression
+	@$(BIN)/python -m benchmarks.search
+	@$(BIN)/python -m benchmarks.scale
+	@$(MAKE) zoo
 
 fuzz: install
 	@$(PYTEST) tests/test_fuzz_graphs.py --hypothesis-profile=long
