@@ -152,20 +152,7 @@ def write_outputs(network: ReconstructedNetwork, outputs: Sequence[tuple[str, Pa
 def as_rows(profile: Profile) -> dict[str, Any]:
     """A profile as JSON data."""
     return {
-        "rows": [
-            {
-                "name": row.name,
-                "layer": row.layer,
-                "op": row.op,
-                "type": row.type,
-                "macs": row.macs,
-                "parameters": row.parameters,
-                "output_shape": list(row.output_shape),
-                "activations": row.activations,
-                "source": row.source,
-            }
-            for row in profile.rows
-        ],
+        "rows": [{**row.as_data(), "activations": row.activations, "source": row.source} for row in profile.rows],
         "total_macs": profile.total_macs,
         "total_parameters": profile.total_parameters,
         "total_activations": profile.total_activations,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amc_plugins.compression import CompressionResult
-from amc_plugins.core.macs import Profile, profile
+from amc_plugins.core.macs import profile
 from amc_plugins.core.network import ReconstructedNetwork
 from amc_plugins.core.results import NAME
 from amc_plugins.core.search import Evaluation, Search
@@ -39,7 +39,7 @@ def network_entry(
         "accuracy": dict(accuracy or {}),
         "seconds": seconds,
         "detail": dict(detail),
-        "profile": _rows(counted),
+        "profile": [row.as_data() for row in counted.rows],
     }
 
 
@@ -100,18 +100,3 @@ def search_detail(search: Search) -> dict[str, Any]:
 def file_entry(path: Path, folder: Path) -> dict[str, Any]:
     """A file, by its path relative to the run's folder."""
     return {"path": Path(os.path.relpath(path, folder)).as_posix(), "bytes": path.stat().st_size}
-
-
-def _rows(result: Profile) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": row.name,
-            "layer": row.layer,
-            "op": row.op,
-            "type": row.type,
-            "macs": row.macs,
-            "parameters": row.parameters,
-            "output_shape": list(row.output_shape),
-        }
-        for row in result.rows
-    ]

@@ -43,6 +43,11 @@ class Row:
         """Entries of all outputs."""
         return sum(int(torch.Size(shape).numel()) for shape in self.output_shapes)
 
+    def as_data(self) -> dict[str, Any]:
+        """What results and tables keep of it, as JSON data."""
+        names = ("name", "layer", "op", "type", "macs", "parameters")
+        return {**{name: getattr(self, name) for name in names}, "output_shape": list(self.output_shape)}
+
 
 @dataclass(frozen=True)
 class Profile:
