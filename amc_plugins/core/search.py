@@ -102,11 +102,8 @@ class Search:
         own = next((one for one in ranked if one.candidate == self._better_baseline()), None)
         if not lucky or own is None:
             return ranked
-        behind = [one for one in ranked if one.candidate in lucky]
-        place = ranked.index(own) + 1
-        return (
-            [one for one in ranked[:place] if one not in behind] + behind + [one for one in ranked[place:] if one not in behind]
-        )
+        ahead = [one for one in ranked[: ranked.index(own)] if one.candidate not in lucky]
+        return [*ahead, own, *(one for one in ranked if one is not own and one not in ahead)]
 
     def lucky(self) -> set[Candidate]:
         """The confirmed candidates that lead the better baseline on unseen data by no more than chance: `core.chance`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,9 @@ class _PiecesHandler(LayerHandler):
             return None
         return [(*sizes[:at], piece, *sizes[at + 1 :]) for piece in pieces]
 
+    @abstractmethod
     def _pieces(self, params: Any, size: int) -> list[int]:
         """What an axis of this size is cut into; empty where that is not known."""
-        raise NotImplementedError
 
     def channels(self, params: Any, inputs: Sequence[Tensor], ids: ChannelIds) -> list[Tensor]:
         axis = params.dim % inputs[0].dim()
