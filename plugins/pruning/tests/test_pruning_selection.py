@@ -16,7 +16,7 @@ from amc_pruning._selection import lasso_gram, lasso_order
 from sklearn.linear_model import lars_path
 from torch import Tensor
 
-C, Q, N_OUT = 10, 3, 6
+C, Q, N_OUT = 12, 3, 6
 
 
 def samples(seed: int, count: int = 3000) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,7 +118,7 @@ def test_updates_held_back_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_elimination_is_greedy_and_comes_close_to_the_best_of_all_subsets() -> None:
-    """All subsets of ten channels, several data sets: the nested sets of each rule against the optimum."""
+    """All subsets of twelve channels, several data sets: the nested sets of each rule against the optimum."""
     excess: dict[str, list[float]] = {"block": [], "lasso": [], "random": []}
     for seed in range(4):
         x, weight, y = samples(10 + seed, count=1500)
@@ -193,7 +193,7 @@ def test_what_a_channel_gains_or_costs_equals_the_refits_whatever_was_exchanged_
 
 
 def test_exchanging_channels_ends_where_no_pair_gains_and_nearer_to_the_best_of_all_subsets() -> None:
-    """From the sets of elimination, of LASSO and from random ones; every subset of ten channels enumerated."""
+    """From the sets of elimination, of LASSO and from random ones; every subset of twelve channels enumerated."""
     before: list[float] = []
     after: list[float] = []
     for seed in range(2):
