@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import amc_plugins as amc
+from amc_plugins.core.channels import _Ids
+from amc_plugins.core.document import Node
 from amc_plugins.core.errors import GraphError
 from amc_plugins.core.shapes import run_shapes
 from amc_plugins.graph import ChannelMap, ShrinkCost, capture, channel_map, profile, shapes
@@ -304,6 +306,38 @@ def test_a_flatten_lays_its_ids_out_once() -> None:
     flat = nn.Sequential(nn.Conv2d(3, 10, 1), nn.Flatten(), nn.ReLU(), nn.Linear(10 * 30 * 30, 4))
     held = entries(channel_map(capture(flat.eval(), torch.rand(2, 3, 30, 30))))
     assert 10 * 30 * 30 < held < 10 * 30 * 30 + 100
+
+
+class Table(nn.Module):
+    """A table with an entry for each of a value's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(8, 6, 6))
+        self.first = nn.Conv2d(3, 8, 1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last((self.first(x) + self.table).relu())
+
+
+def test_a_table_has_the_ids_of_what_it_lies_on() -> None:
+    network = capture(randomized(Table()), torch.rand(2, 3, 6, 6))
+    channels = channel_map(network)
+    assert torch.equal(channels.values["table"], channels.outputs["first"].view(8, 1, 1)), "not one for each entry"
+    assert_masked_equals_shrunk(network, torch.randn(2, 3, 6, 6))
+
+
+def test_what_hangs_is_known_entry_by_entry() -> None:
+    ids = _Ids()
+    ids.at(Node(name="node", layer="layer", op="vn.add", outputs=["node"]), [(3, 3)])
+    lower, table = ids.new(3, axis=0), ids.fresh((3, 3))
+    ids.tie(lower, table)
+    assert torch.equal(ids.below(table), lower)
+    assert torch.equal(ids.below(table[0]), lower[0])
+    turned = table.t()  # the same address and shape
+    assert ids.below(turned) is turned
+    assert ids.classes().tolist() == [0, 1, 2, 0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -50,6 +50,23 @@ def test_united_is_the_smallest_of_the_connected_component(graph: tuple[int, lis
     assert united(ends[0], ends[1], size).tolist() == smallest
 
 
+Hung = st.lists(st.lists(st.integers(0, 1 << 16), min_size=1, max_size=4), max_size=6)
+
+
+@given(st.integers(1, 8), Hung, st.data())
+def test_what_hangs_is_united_as_by_edges(first: int, rows: list[list[int]], data: st.DataObject) -> None:
+    size, hung, edges = first, [], []
+    for row in rows:
+        below = [one % size for one in row]
+        hung.append((size, np.array(below)))
+        edges += [(size + at, one) for at, one in enumerate(below)]
+        size += len(row)
+    more = data.draw(st.lists(st.tuples(*[st.integers(0, size - 1)] * 2)))
+    both = np.array(edges + more, dtype=np.int64).reshape(-1, 2).T
+    alone = np.array(more, dtype=np.int64).reshape(-1, 2).T
+    assert united(alone[0], alone[1], size, hung).tolist() == united(both[0], both[1], size).tolist()
+
+
 def test_united_along_a_path_in_any_order() -> None:
     path = np.random.default_rng(0).permutation(1000)
     assert (united(path[:-1], path[1:], 1001)[:1000] == 0).all()

@@ -3,7 +3,8 @@
 Every producer's output channel gets an id; handlers say what their op does to id tensors; ids that lie on each other
 are united. What reaches an output or an opaque node is pinned with its reason. Id tensors have the shapes of their
 values on stride-0 views, so memory is what ops lay out: at most the entries of the largest value whose channel axis
-is merged with another (a flatten), once per such op.
+is merged with another (a flatten), once per such op. The entries of a constant have ids of their own until it is laid on
+something.
 """
 
 from __future__ import annotations
@@ -129,6 +130,10 @@ class _Ids(ChannelIds):
     def __init__(self) -> None:
         self.count = 0
         self.edges: list[npt.NDArray[np.int64]] = []
+        self.hung: list[tuple[int, npt.NDArray[np.int64]]] = []
+        """The first of a row of ids, and what they hang on, see `united`: edges that need no search."""
+        self._under: dict[int, Tensor] = {}  # address of ids -> those that they hang on
+        self._loose: dict[int, tuple[int, Tensor]] = {}  # address -> ids that hang on none, and the first of them
         self.pins: list[tuple[Tensor, str]] = []
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
@@ -148,7 +153,9 @@ class _Ids(ChannelIds):
         """An id of its own for every entry."""
         size = prod(shape)
         self.count += size
-        return torch.arange(self.count - size, self.count).view(shape)
+        made = torch.arange(self.count - size, self.count).view(shape)
+        self._loose[made.data_ptr()] = self.count - size, made
+        return made
 
     def new(self, n: int, axis: int = 1, output: int = 0) -> Tensor:
         shape = self.output_shapes[output]
@@ -230,6 +237,12 @@ class _Ids(ChannelIds):
 
     def _unite(self, a: Tensor, b: Tensor) -> None:
         """Unite what lies on each other; sizes of 1 are spread."""
+        start, _ = self._loose.get(b.data_ptr(), (0, b))
+        if b.numel() and b.is_contiguous() and int(a.max()) < start and broadcast_shape(a.shape, b.shape) == b.shape:
+            del self._loose[b.data_ptr()]
+            self._under[b.data_ptr()] = below = a.expand(b.shape)
+            self.hung.append((start, below.numpy().reshape(-1)))
+            return
         first, second = np.broadcast_arrays(a.numpy(), b.numpy()) if a.shape != b.shape else (a.numpy(), b.numpy())
         different = first != second
         if different.any():
@@ -257,10 +270,18 @@ class _Ids(ChannelIds):
         self.mark(one, why)
         return one.reshape([1] * len(shape)).expand(shape)
 
+    def below(self, ids: Tensor) -> Tensor:
+        """The ids that these hang on, entry by entry, where that is known: often broadcast where these are laid out."""
+        found = self._under.get(ids.data_ptr())
+        if found is None or not ids.is_contiguous():
+            return ids
+        found = found[(0,) * (found.dim() - ids.dim())]
+        return found if found.shape == ids.shape else ids
+
     def classes(self) -> npt.NDArray[np.int64]:
         """The class of each id: the smallest id united with it."""
         edges = np.concatenate(self.edges, axis=1) if self.edges else np.zeros((2, 0), dtype=np.int64)
-        return united(edges[0], edges[1], max(self.count, 1))
+        return united(edges[0], edges[1], max(self.count, 1), self.hung)
 
 
 def channel_map(network: ReconstructedNetwork) -> ChannelMap:
@@ -327,7 +348,7 @@ def _resolved(
     passed: dict[int, Tensor] = {}  # an op that leaves ids alone passes the tensor itself on
     for name, one in values.items():
         if id(one) not in passed:
-            laid = compact(one)
+            laid = compact(ids.below(one))
             key = laid.data_ptr(), laid.shape, laid.stride()
             if key not in same:
                 same[key] = torch.from_numpy(np.asarray(classes[laid.numpy()]))

@@ -5,7 +5,7 @@ places.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +14,22 @@ import numpy.typing as npt
 __all__ = ["Incidence", "united"]
 
 
-def united(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """The connected components of a graph of `size` nodes with the edges (a, b): per node the smallest of its component.
+Hung = Sequence[tuple[int, npt.NDArray[np.int64]]]
+"""Pairs of a node and (n,) smaller ones: it and those after it each have an edge to one of them. No node is in two."""
+
+
+def united(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], size: int, hung: Hung = ()) -> npt.NDArray[np.int64]:
+    """The connected components of a graph of `size` nodes with the edges (a, b), and those of `hung`: per node the smallest
+    of its component.
 
     Every round hangs the roots that have a smaller neighbour below it and flattens the trees, which leaves at most half of
     the roots that still have neighbours (Shiloach and Vishkin, "An O(log n) parallel connectivity algorithm", 1982).
     """
     labels = np.arange(size)
+    for start, below in hung:
+        labels[start : start + len(below)] = below
+    if hung:
+        labels = _flat(labels)
     while True:
         a, b = labels[a], labels[b]
         apart = a != b
@@ -28,11 +37,14 @@ def united(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], size: int) -> npt
             return labels
         a, b = a[apart], b[apart]
         np.minimum.at(labels, np.maximum(a, b), np.minimum(a, b))
-        while True:
-            above = labels[labels]
-            if np.array_equal(above, labels):
-                break
-            labels = above
+        labels = _flat(labels)
+
+
+def _flat(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Every node at the root of its tree, where it was at a node above it."""
+    while not np.array_equal(above := labels[labels], labels):
+        labels = above
+    return labels
 
 
 class Incidence:
