@@ -35,7 +35,9 @@ COUNTS = {
 }
 """What a budget may count: in words, and the unit of its costs."""
 NEAR = 0.05
-"""A measured latency meets its target when it is at most so much over it."""
+"""A measured latency meets its target when it is at most so much over it; what is sought is at most so much below."""
+_AIM = 0.98
+"""Where a correction aims, of the target: inside of what is sought."""
 _TRIES = 6
 """Allocations that are measured whole before a target of latency is given up."""
 
@@ -313,7 +315,7 @@ class _LatencyCost(Cost):
     def candidate(self, total: float, allocation: str = "curves") -> Candidate:
         _check_allocation(allocation)
         target = share = 1.0 - total
-        best: tuple[float, Candidate, float] | None = None
+        best: tuple[tuple[bool, float], Candidate, float] | None = None
         tried: set[Candidate] = set()
         for _ in range(_TRIES):
             most = max(share * self.full, self(self.cheapest))
@@ -322,11 +324,13 @@ class _LatencyCost(Cost):
                 break
             tried.add(found)
             ratio = 1.0 if found == self.plan.full else self.measured(found)
-            if ratio <= (1.0 + NEAR) * target and (best is None or ratio > best[0]):
-                best = ratio, found, most
-            if abs(ratio - target) <= NEAR * target:
+            sought = (1.0 - NEAR) * target <= ratio <= target
+            distance = not sought, abs(ratio - target)
+            if ratio <= (1.0 + NEAR) * target and (best is None or distance < best[0]):
+                best = distance, found, most
+            if sought:
                 break
-            share *= target / ratio
+            share *= _AIM * target / ratio
         if best is None:
             raise self._refused(total, self.reachable)
         if allocation == "curves":
