@@ -32,13 +32,14 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", choices=list(methods()), default=list(methods()))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="shares of the MACs to remove")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="measure the cells asked for again: the checkpoints are new")
     asked = parser.parse_args()
     os.nice(19)
     for budget in asked.budgets:
         for network in asked.networks:
             for method in asked.methods:
                 path = cache() / "peers" / f"{network}-{method}-{budget:g}-{asked.seed}.json"
-                if not path.is_file():
+                if asked.again or not path.is_file():
                     measure(path, network, method, budget, asked.seed)
                     report()
     report()
