@@ -17,6 +17,7 @@ from amc_plugins.compression import Calibration
 from amc_plugins.core.engine import compress
 from amc_plugins.core.errors import SettingsError
 from amc_plugins.graph import capture
+from tests.networks import SmallResNet, randomized
 
 IMAGES = torch.arange(100.0)[:, None, None, None].expand(100, 3, 4, 4).contiguous()
 LABELS = torch.arange(100)
@@ -97,6 +98,26 @@ def test_workers_and_global_state_change_nothing() -> None:
     assert torch.equal(generator.get_state(), own)
     other = Calibration(loader, seed=4)
     assert not all(torch.equal(a, b) for (a,), (b,) in zip(plain, other, strict=True))
+
+
+class Noisy(Dataset[Tensor]):
+    """Images with random transforms."""
+
+    def __len__(self) -> int:
+        return 128
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.rand(3, 8, 8) * random.random() + float(np.random.rand())
+
+
+@pytest.mark.parametrize("method", ["pruning", "lowrank", "mixed"])
+def test_a_compression_has_the_same_bits_whatever_the_number_of_workers(method: str) -> None:
+    network = capture(randomized(SmallResNet()), torch.zeros(2, 3, 8, 8))
+    loaders = [DataLoader(Noisy(), batch_size=16, shuffle=True, num_workers=workers) for workers in (0, 1, 2)]
+    results = [compress(network, method, calibration=loader, total=0.4, seed=5) for loader in loaders]
+    states = [one.network.state_dict() for one in results]
+    for one in states[1:]:
+        assert one.keys() == states[0].keys() and all(torch.equal(one[name], states[0][name]) for name in one)
 
 
 def test_a_sorted_set_is_sampled_all_over() -> None:
