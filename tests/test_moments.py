@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from amc_plugins.compression import Calibration, Moments, collect_moments, linear_map, moments_bytes, solve_gram
 from amc_plugins.core.errors import GraphError, SettingsError
+from amc_plugins.core.sampling import sampled_positions
 from amc_plugins.graph import ReconstructedNetwork, capture
 from tests.networks import SmallResNet, randomized
 
@@ -238,6 +239,15 @@ def test_pixels_are_sampled_by_need() -> None:
     asked = collect_moments(network, data, NAMES, per_sample=2)
     assert asked["layer1.0.conv1"].moments.count == 300 * 2
     assert asked["layer2.0.conv2"].moments.count == 300 * 64  # a map of 64 pixels is taken whole
+
+
+@pytest.mark.parametrize(("channels", "drawn"), [(227, 30 * 9 * 227), (228, 15 * 9 * 228)])
+def test_wide_patches_get_half_as_many_samples_per_unknown(channels: int, drawn: int) -> None:
+    network = capture(nn.Conv2d(channels, 4, 3, padding=1).eval(), torch.zeros(2, channels, 8, 8))
+    linear = linear_map(network, network.layer_names[0])
+    assert linear is not None
+    positions = sampled_positions(linear, (50, 4, 64, 64), 4096, None, 50, torch.Generator())
+    assert drawn <= len(positions) < drawn + 50
 
 
 def test_few_samples_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:

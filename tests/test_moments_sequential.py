@@ -165,6 +165,8 @@ def test_little_memory_takes_fewer_samples_first_and_more_where_they_fit() -> No
     assert small["2"] < large["2"] and small["4"] == large["4"]
     x = normal(20, 3, 16, 16, seed=5)
     assert error(network, again, x) < 1e-8
+    most, _ = refit(6 << 20)  # all samples fit further down, but they are not twice as many
+    assert 200 * 64 // 2 < most["2"] < large["2"] and most["4"] == most["2"] // 4
 
 
 class Branch(nn.Module):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,11 @@ from torch import Tensor
 
 from amc_plugins.core.errors import GraphError, SettingsError
 from amc_plugins.core.network import ReconstructedNetwork, handler_for, walk
+from amc_plugins.core.sampling import position_generator, sampled_positions
 
 if TYPE_CHECKING:
     from amc_plugins.core.calibration import Calibration
-    from amc_plugins.handlers import LinearMap, Shape
+    from amc_plugins.handlers import LinearMap
 
 __all__ = [
     "MEMORY",
@@ -32,17 +32,12 @@ __all__ = [
     "collect_moments",
     "linear_map",
     "moments_bytes",
-    "sampled_positions",
 ]
 
 MEMORY = 4 << 30
 """Bytes that the moments of one pass may take; more layers go through in several passes."""
 ENOUGH = 10
 """Samples per unknown below which a fit is warned about (held-out error + 6 % at 10, + 2 % at 20, measured)."""
-_WANTED = 30
-_SMALL_MAP = 64
-_FEWEST_PIXELS = 10
-_FEWEST_ROWS = 20_000
 _BLOCK_ELEMENTS = 1 << 23
 _ROWS = 512
 """Rows of one matrix product. The error of float32 sums grows with their length, on some processors linearly."""
@@ -274,7 +269,8 @@ def collect_moments(
 
     Args:
         per_sample: output positions to draw per sample and layer (all, on maps of up to 64); None draws as many as make
-            30 samples per unknown of the whole set, at least 10 or what makes 20000 in all.
+            30 samples per unknown of the whole set (15 where patches have more than 2048 entries), at least 10 or what
+            makes 20000 in all.
         seed: of the positions; a layer's do not depend on the other layers.
         progress: called with each layer's name when its moments are complete.
 
@@ -358,30 +354,6 @@ def _empty(name: str, one: LinearMap) -> LayerMoments:
     bias = weight.new_zeros(one.out_channels) if one.bias is None else one.bias.detach().double()
     moments = Moments(weight.shape[1] * one.groups, groups=one.groups, device=weight.device)
     return LayerMoments(name, weight, bias, one.in_channels, one.out_channels, one.taps, one.groups, moments)
-
-
-def position_generator(layer: str, seed: int) -> torch.Generator:
-    """The generator of a layer's positions: on the CPU, so that every device draws the same ones."""
-    return torch.Generator().manual_seed((seed * 0x9E3779B1 + zlib.crc32(layer.encode())) % 2**63)
-
-
-def sampled_positions(
-    linear: LinearMap, output: Shape, pixels: int, per_sample: int | None, samples: int, generator: torch.Generator
-) -> Tensor:
-    """Output positions of one chunk, as `collect_moments` draws them.
-
-    Args:
-        output: shape of the chunk's responses.
-        pixels: positions of one sample of it.
-        samples: the number of samples of the whole set.
-    """
-    if per_sample is None:
-        unknowns = linear.weight.shape[1]
-        fewest = min(_FEWEST_PIXELS, math.ceil(_FEWEST_ROWS / samples))
-        per_sample = max(fewest, math.ceil(_WANTED * unknowns / samples))
-    elif pixels <= _SMALL_MAP:
-        per_sample = pixels
-    return linear.positions(output, None if per_sample >= pixels else per_sample, generator)
 
 
 def accumulate(moments: Moments, linear: LinearMap, x: Tensor, positions: Tensor, y: Tensor | None = None) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from amc_plugins.core.edit import set_layer
-from amc_plugins.core.moments import MEMORY, Moments, accumulate, position_generator, sampled_positions, warn_about_samples
+from amc_plugins.core.moments import MEMORY, Moments, accumulate, warn_about_samples
+from amc_plugins.core.sampling import position_generator, sampled_positions
 from amc_plugins.core.stepping import Pair, Target, evaluating
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pair", "Target", "Visit", "evaluating"]
 
-_GROWTH = 4
-"""The networks start again on more samples as soon as that many times as many fit into the memory cap."""
+_GROWTH, _LEAST_GROWTH = 4, 2
+"""The networks start again on more samples as soon as that many times as many fit into the memory cap, or all there are; for
+less than twice as many it is not worth the forwards."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Pair:
         total, samples = len(calibration), 0
         for number, (position, name) in enumerate(self.stops):
             fits = min(total, capacity[number])
-            if samples == 0 or fits >= min(total, _GROWTH * samples) > samples:
+            if samples == 0 or fits >= max(_LEAST_GROWTH * samples, min(total, _GROWTH * samples)):
                 samples = fits
                 self._load(calibration.subset(samples), number)
             else:
