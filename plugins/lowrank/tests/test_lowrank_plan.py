@@ -89,6 +89,26 @@ def test_a_cached_candidate_is_a_fresh_solve(digits: Any, scheme: str) -> None:
             assert 0.7 * option.error < error <= option.error * (1 + 1e-6)
 
 
+def test_auto_takes_per_layer_what_has_the_least_error_for_its_macs(digits: Any, plan: LowRankPlan) -> None:
+    alone = {scheme: prepared(digits, scheme=scheme) for scheme in ("spatial", "channel", "tucker2")}
+    taken: set[str] = set()
+    for info in plan.infos:
+        offered = [option for one in alone.values() for option in one.tables[info.name].options.values()]
+        table = list(plan.tables[info.name].options.values())
+        for option in table:
+            assert option.macs < info.macs
+            rivals = [one for one in offered if one.macs <= option.macs]
+            assert option.error <= min(one.error for one in rivals) * (1 + 1e-6)
+        for share in (0.3, 0.5, 0.8):
+            affordable = [one for one in offered if one.macs <= share * info.macs]
+            chosen = plan.candidate(ratios={info.name: 1 - share})[info.name]
+            option = plan.tables[info.name].options[chosen]
+            assert option.macs <= share * info.macs
+            assert option.error == pytest.approx(min(one.error for one in affordable), rel=1e-6)
+            taken.add(option.scheme)
+    assert len(taken) > 1  # no scheme is best everywhere
+
+
 @pytest.mark.parametrize("total", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("allocation", ["curves", "uniform"])
 def test_the_target_is_met(plan: LowRankPlan, total: float, allocation: Any) -> None:
