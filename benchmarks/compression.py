@@ -24,6 +24,8 @@ import amc_plugins as amc
 from benchmarks import data
 from benchmarks.baselines import BASELINES
 from benchmarks.networks import NETWORKS
+from benchmarks.peers import cells as peers
+from benchmarks.peers.environments import methods as peers_methods
 from benchmarks.tables import markdown
 from benchmarks.train import cache, checkpoint, trained
 
@@ -38,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure compression methods on three networks and write the table.")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument(
-        "--methods", nargs="+", help="default: all compressors of this project that are installed, and baselines"
+        "--methods", nargs="+", help="default: all compressors of this project that are installed, baselines, and peers"
     )
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="shares of the MACs to remove")
     parser.add_argument("--seed", type=int, default=0, help="of training, calibration, compression and fine-tuning")
@@ -49,12 +51,17 @@ def main() -> int:
     asked = parser.parse_args()
     os.nice(19)
     installed = {record.name for record in amc.plugins("compressors")}
-    methods = asked.methods or [*(name for name in METHODS if name in installed), *BASELINES]
+    methods = asked.methods or [*(name for name in METHODS if name in installed), *BASELINES, *peers.PEERS]
     failed = []
     for network in asked.networks:
         trained(network, asked.seed)
         for method in methods:
             for budget in asked.budgets:
+                if method in peers_methods():
+                    if not asked.only_report and peers.measure(network, method, budget, asked.seed, asked.again):
+                        peers.report()
+                        report(asked.output, asked.seed)
+                    continue
                 path = cache() / "cells" / f"{network}-{method}-{budget:g}-{asked.seed}.json"
                 code = fingerprint(method, network, asked.seed)
                 if asked.only_report or (_done(path, code, asked.any_code) and not asked.again):
@@ -110,22 +117,12 @@ def report(folder: Path, seed: int) -> None:
         return list(NETWORKS).index(one["network"]), one["budget"], order.get(one["method"], 99), one["method"]
 
     cells.sort(key=place)
-    shown = sorted([*cells, *(_peers(cells) if seed == 0 else [])], key=place)
+    shown = sorted([*cells, *peers.cells_of(seed)], key=place)
     suffix = "" if seed == 0 else f"-seed{seed}"
     command = "python -m benchmarks.compression" + (f" --seed {seed}" if seed else "")
     text = json.dumps({"command": command, "cells": [_short(one) for one in cells]}, indent=1)
     (folder / f"compression{suffix}.json").write_text(text + "\n", encoding="utf-8")
     (folder / f"compression{suffix}.md").write_text(markdown(shown, command, _missing(cells)), encoding="utf-8")
-
-
-def _peers(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What `python -m benchmarks.peers` measured on the checkpoints of these cells."""
-    path = HERE / "results" / "peers.json"
-    if not path.is_file():
-        return []
-    originals = {one["network"]: one["original"] for one in cells}
-    measured = [one for one in json.loads(path.read_text(encoding="utf-8")) if "failed" not in one]
-    return [one for one in measured if abs(one["original"] - originals.get(one["network"], 0.0)) < 0.005]
 
 
 def _missing(cells: list[dict[str, Any]]) -> list[str]:

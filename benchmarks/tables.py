@@ -27,8 +27,7 @@ Fashion-MNIST, networks of `benchmarks/networks.py`. Accuracies in per cent of t
 first of these; in brackets what this project allows itself. CPU seconds and peak memory are those of the compression, its
 statistics included, one thread; memory is that of the whole process, with torch and the data ({start} MiB before).
 Latency is CPU time relative to the original's, eager, one thread, at batch 1 and 64; [latency.md](latency.md) has budgets of
-latency and ONNX Runtime. Peers go through the same code in environments of their own (`python -m benchmarks.peers`); those
-that ran on other checkpoints are in [peers.md](peers.md) only.
+latency and ONNX Runtime. Peers go through the same code in environments of their own.
 
     {command}
 """
