@@ -22,7 +22,7 @@ _SAMPLES, _FEWEST_SAMPLES = 1024, 64
 """Means, variances and comparisons need no more; networks with maps of many positions do with fewer."""
 _RUNS = 7
 """Forwards of a network: of the original, of the three versions, of both side by side for the matching, for the norms."""
-_WORK = 1e13
+_WORK = 5e12
 """MACs that all of it may take."""
 
 _log = logging.getLogger(__name__)

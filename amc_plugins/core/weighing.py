@@ -23,7 +23,7 @@ _POWER = 0.75
 _FLOOR = 0.05
 """Of the median: no variable's error is free, however little it shows alone."""
 _LEAST = 1e-9
-_SAMPLES, _FEWEST_SAMPLES = 256, 16
+_SAMPLES, _FEWEST_SAMPLES = 256, 8
 _WORK = 5e12
 """MACs that all probes together may take: about two minutes of one core."""
 
@@ -36,7 +36,7 @@ def weighed(plan: Plan, *, samples: int | None = None) -> list[Variable]:
 
     Args:
         plan: with error curves; `assemble` is called twice per variable.
-        samples: of the plan's calibration data, to compare outputs on; by default 256, fewer (at least 16) for networks so
+        samples: of the plan's calibration data, to compare outputs on; by default 256, fewer (at least 8) for networks so
             large that the probes would take longer than the statistics.
     """
     if samples is None:

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LowRank"]
 
-_FISHER_SAMPLES, _FISHER_SAMPLES_LARGE = 512, 128
-_LARGE = 200_000_000
-"""MACs of one sample above which fewer samples do: such networks have maps of many positions."""
+_FISHER_SAMPLES, _FEWEST_FISHER_SAMPLES = 512, 32
+"""For the metric of the outputs. Networks with maps of many positions do with fewer."""
+_FISHER_WORK = 7e11
+"""MACs that the forwards of these samples may take; backward passes take twice as many."""
 _PLAIN_SHARE = 0.1
 """Of the plain metric in the Fisher metric: directions that the samples never ask about are not free."""
 _SPATIAL_CHOICES = 24
@@ -108,5 +109,6 @@ class LowRank(Compressor):
 def _output_metrics(network: ReconstructedNetwork, data: Calibration, infos: list[LayerInfo], seed: int) -> dict[str, Tensor]:
     """The Fisher metric of the outputs at every layer's responses."""
     names, axes = [info.name for info in infos], [-1 if info.kernel is None else 1 for info in infos]
-    samples = _FISHER_SAMPLES if profile(network).total_macs < _LARGE else _FISHER_SAMPLES_LARGE
+    affordable = int(_FISHER_WORK // profile(network).total_macs)
+    samples = min(_FISHER_SAMPLES, max(_FEWEST_FISHER_SAMPLES, affordable))
     return output_metrics(network, data.subset(samples), names, axes, seed)
