@@ -462,7 +462,9 @@ def again(draw: Draw, steps: list[Step], x: Tensor) -> Step | None:
     for step in steps:
         for layer in step.children():
             takes = getattr(layer, "in_channels", getattr(layer, "num_features", None))
-            if takes == x.shape[1] and not isinstance(layer, nn.ConvTranspose2d):
+            reflects = getattr(layer, "padding_mode", "zeros") == "reflect"
+            fits = min(x.shape[2:]) > 1 or not reflects
+            if takes == x.shape[1] and fits and not isinstance(layer, nn.ConvTranspose2d):
                 fitting.append(layer)
     if not fitting:
         return None
