@@ -376,6 +376,36 @@ def writes_a_diagonal(self: Any, x: Tensor) -> Tensor:
     return x + 1
 
 
+class OneChannelInPlace(nn.Module):
+    """`relu_` leaves one channel's strides those of channels last, `relu` does not, and the convolution's kernel differs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.conv = nn.Linear(3, 1), nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv((self.mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * 1.0).relu_())
+
+
+@pytest.mark.parametrize("size", [(9, 11), (32, 32)])
+def test_what_rounds_otherwise_for_its_strides_is_no_difference(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = OneChannelInPlace().eval()
+    network = capture(model, torch.randn(2, 3, *size), strict=True)
+    assert [spec.shape[0] for spec in network.graph.inputs] == [None]
+    x = torch.randn(3, 3, 20, 30)
+    torch.testing.assert_close(network(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_more_than_rounding_is_a_difference_whatever_the_strides() -> None:
+    class Scaled(OneChannelInPlace):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * (1.0 + 1e-4 * float(x.detach().numpy().max()))
+
+    with pytest.raises(CaptureError, match="`mul_1` at"):
+        capture(Scaled().eval(), torch.randn(2, 3, 9, 11))
+
+
 REFUSED = [
     (writes_through_strides, r"changed in place through a view"),
     (writes_a_diagonal, r"changed in place through a view"),
