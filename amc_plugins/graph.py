@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amc_plugins.core.capture import capture, capturing
 from amc_plugins.core.channels import ChannelGroup, ChannelMap, channel_groups, channel_map
-from amc_plugins.core.describe import describe, make_layer, rebuild, tensors_of, typed_params
+from amc_plugins.core.describe import describe, document_and_tensors, make_layer, rebuild, tensors_of, typed_params
 from amc_plugins.core.edit import consumers, insert_after, insert_before, producer, remove, replace, replace_all, set_layer
 from amc_plugins.core.errors import GraphError, UnsupportedOpError
 from amc_plugins.core.folding import fold_norms
@@ -31,6 +31,7 @@ __all__ = [
     "channel_map",
     "consumers",
     "describe",
+    "document_and_tensors",
     "fold_norms",
     "handler_for",
     "insert_after",

@@ -27,15 +27,16 @@ from amc_venus_export._reader import parse_graph
 from amc_venus_export._writer import vnmodel_parts
 
 import amc_plugins as amc
-from amc_plugins.graph import describe, tensors_of
+from amc_plugins.graph import document_and_tensors
 from tests.zoo import resnet
 
 RESULT = Path(__file__).parent / "results" / "files.md"
 ROUNDS = 25
 NOTE = """The least of interleaved rounds, to names that are free, all on one thread. A `.vnmodel` is on the disk before it
 gets its name, which safetensors leaves to its caller; so like is compared with like: each with an `fsync` at its end, and each
-without (torch.save has none). Tensors are views of the mapped file; a `.vnmodel` makes each when it is asked for, so that is
-measured with all of them as well."""
+without (torch.save has none). Ratios are to `safetensors.torch.save_file`, which is given the tensors; `save_model` and
+`amc.export` are given the network. Tensors are views of the mapped file; a `.vnmodel` makes each when it is asked for, so that
+is measured with all of them as well."""
 PARTS_NOTE = """What a `.vnmodel` that is not synchronised costs, part by part: its bytes take less time than those of
 safetensors, since their place is reserved at once; the graph, which safetensors has not, and the checks, which it does not
 make, cost more than that saves. With an `fsync` the disk begins while the tensors are still copied, and the reader's check of
@@ -81,7 +82,7 @@ def synchronise(path: Path) -> None:
 
 def parts(captured: amc.ReconstructedNetwork, folder: Path) -> dict[str, Callable[[], object]]:
     """What `amc.export` does for a `.vnmodel`, and copying the bytes of the tensors as safetensors does."""
-    document, tensors = describe(captured), tensors_of(captured)
+    document, tensors = document_and_tensors(captured)
     size, found = vnmodel_parts(document, tensors)
     pieces = [*found]
     views = [one for one in pieces if isinstance(one, memoryview)]
@@ -97,7 +98,7 @@ def parts(captured: amc.ReconstructedNetwork, folder: Path) -> dict[str, Callabl
             write_pieces(folder / "a", size, pieces)
 
     return {
-        "graph and tensors of the network": lambda: (describe(captured), tensors_of(captured)),
+        "graph and tensors of the network": lambda: document_and_tensors(captured),
         "crc32 of every tensor": lambda: [crc32(view) for view in views],
         "graph as JSON": document.to_json,
         "bytes to the file": reserved,
@@ -125,6 +126,9 @@ def main() -> None:
         def others() -> None:
             safetensors.torch.save_file(tensors, files["a.safetensors"])
 
+        def module() -> None:
+            safetensors.torch.save_model(captured, str(files["a.safetensors"]))
+
         def careful() -> None:
             others()
             synchronise(files["a.safetensors"])
@@ -132,6 +136,7 @@ def main() -> None:
         writes = timed({
             "`.vnmodel`, not synchronised": quick,
             "safetensors": others,
+            "safetensors, `save_model`": module,
             "`.vnmodel`": vnmodel,
             "safetensors, synchronised": careful,
             "torch.save": lambda: torch.save(tensors, files["a.pt"]),

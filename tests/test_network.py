@@ -11,7 +11,7 @@ from torch import nn
 
 from amc_plugins.core.errors import DocumentError, GraphError
 from amc_plugins.core.network import ReconstructedNetwork, layer_key
-from amc_plugins.graph import capture, describe, rebuild, tensors_of, walk
+from amc_plugins.graph import capture, describe, document_and_tensors, rebuild, tensors_of, walk
 from amc_plugins.testing import assert_rebuilds
 from tests.networks import Gated, ShuffleUnit, SkipNet, SmallResNet, TwoInputs, randomized
 
@@ -110,6 +110,19 @@ def test_keys_are_injective_and_never_shadow_the_module_dict() -> None:
     for key in keys:
         holder[key] = nn.Identity()
     assert len(holder) == len(names)
+
+
+def test_the_document_comes_with_its_tensors(pair: tuple[ReconstructedNetwork, torch.Tensor]) -> None:
+    network, _ = pair
+    document, tensors = document_and_tensors(network)
+    assert document.to_json() == describe(network).to_json()
+    assert [(spec.name, spec.shape) for spec in document.tensors] == [(name, [*one.shape]) for name, one in tensors.items()]
+    assert {name: one.data_ptr() for name, one in tensors.items()} == {
+        name: one.data_ptr() for name, one in tensors_of(network).items()
+    }
+    for node in document.nodes:
+        for slot, name in node.tensors.items():
+            assert tensors[name].data_ptr() == network.layer(node.layer).state_dict()[slot].data_ptr()
 
 
 def test_missing_tensors_and_future_versions_are_refused() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -16,7 +17,16 @@ from amc_plugins.core.network import DTYPES, ReconstructedNetwork, handler_for
 from amc_plugins.core.structure import tensors_in
 from amc_plugins.handlers import LayerHandler
 
-__all__ = ["describe", "digest_of", "make_layer", "plain_params", "rebuild", "tensors_of", "typed_params"]
+__all__ = [
+    "describe",
+    "digest_of",
+    "document_and_tensors",
+    "make_layer",
+    "plain_params",
+    "rebuild",
+    "tensors_of",
+    "typed_params",
+]
 
 
 def typed_params(node: Node, handler: LayerHandler | None = None) -> Any:
@@ -39,33 +49,40 @@ def describe(network: ReconstructedNetwork) -> Document:
 
     A tensor that several layers share is listed once, under the first slot's name.
     """
-    graph, table = network.graph, _slot_table(network)
+    return document_and_tensors(network)[0]
+
+
+def tensors_of(network: ReconstructedNetwork) -> dict[str, Tensor]:
+    """The tensors by the names that `describe` gives them, detached, in document order."""
+    return _by_name(_layers_of(network).values())
+
+
+def document_and_tensors(network: ReconstructedNetwork) -> tuple[Document, dict[str, Tensor]]:
+    """What `describe` and `tensors_of` give, in the time of one of them: what a file of the network holds."""
+    graph, layers = network.graph, _layers_of(network)
     nodes = []
     for node in graph.nodes:  # copied field by field: a deep copy would copy the parameters that are replaced
-        handler = handler_for(node.op)
+        layer = layers[node.layer]
         update = {
-            "op_version": handler.spec.op_version,
+            "op_version": layer.handler.spec.op_version,
             "inputs": list(node.inputs),
             "outputs": list(node.outputs),
-            "params": plain_params(handler, network.layer(node.layer)),
-            "tensors": {slot: name for slot, (name, _) in table[node.layer].items()},
+            "params": plain_params(layer.handler, layer.module),
+            "tensors": {slot: name for slot, (name, _) in layer.slots.items()},
         }
         nodes.append(node.model_copy(update=update))
     inputs = [
         spec.model_copy(update={"dtype": DTYPES[example.dtype], "shape": list(spec.shape)})
         for spec, example in zip(graph.inputs, tensors_in(network.example_inputs()), strict=True)
     ]
-    tensors = [
+    tensors = _by_name(layers.values())
+    specs = [
         TensorSpec(name=name, dtype=DTYPES[tensor.dtype], shape=list(tensor.shape))  # type: ignore[arg-type]
-        for name, tensor in _by_name(table).items()
+        for name, tensor in tensors.items()
     ]
-    fresh = {"inputs": inputs, "nodes": nodes, "tensors": tensors, "metadata": dict(graph.metadata)}
-    return graph.model_copy(update={**fresh, "signature": deepcopy(graph.signature), "outputs": deepcopy(graph.outputs)})
-
-
-def tensors_of(network: ReconstructedNetwork) -> dict[str, Tensor]:
-    """The tensors by the names that `describe` gives them, detached, in document order."""
-    return _by_name(_slot_table(network))
+    fresh = {"inputs": inputs, "nodes": nodes, "tensors": specs, "metadata": dict(graph.metadata)}
+    trees = {"signature": deepcopy(graph.signature), "outputs": deepcopy(graph.outputs)}
+    return graph.model_copy(update={**fresh, **trees}), tensors
 
 
 def digest_of(network: nn.Module) -> str:
@@ -77,31 +94,40 @@ def digest_of(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-_SlotTable = dict[str, dict[str, tuple[str, Tensor]]]
+@dataclass(frozen=True)
+class _Layer:
+    """A layer with its tensors by slot, each with its name."""
+
+    module: nn.Module
+    handler: LayerHandler
+    slots: dict[str, tuple[str, Tensor]]
 
 
-def _slot_table(network: ReconstructedNetwork) -> _SlotTable:
-    """Per layer and slot: the tensor and its name. A tensor shared between layers keeps the first name."""
+def _layers_of(network: ReconstructedNetwork) -> dict[str, _Layer]:
+    """The layers by name, in the order they first run. A tensor shared between layers keeps the first name."""
     names: dict[int, str] = {}
-    table: _SlotTable = {}
-    ops: dict[str, str] = {}
+    layers: dict[str, _Layer] = {}
     for node in network.graph.nodes:
-        ops.setdefault(node.layer, node.op)
-    for layer, op in ops.items():
-        module = network.layer(layer)
-        own = module.state_dict(keep_vars=True)  # the handler may hand out detached views; identity is the module's
-        table[layer] = {}
-        for slot, given in handler_for(op).tensors(module).items():
-            tensor = own.get(slot, given)
-            table[layer][slot] = (names.setdefault(id(tensor), f"{layer}/{slot}"), tensor)
-    return table
+        if node.layer in layers:
+            continue
+        module, handler = network.layer(node.layer), handler_for(node.op)
+        given = handler.tensors(module)
+        # The handler may hand out detached views; identity is the module's.
+        own = module.state_dict(keep_vars=True) if given else {}
+        slots: dict[str, tuple[str, Tensor]] = {}
+        for slot, view in given.items():
+            tensor = own.get(slot, view)
+            slots[slot] = (names.setdefault(id(tensor), f"{node.layer}/{slot}"), tensor)
+        layers[node.layer] = _Layer(module, handler, slots)
+    return layers
 
 
-def _by_name(table: _SlotTable) -> dict[str, Tensor]:
+def _by_name(layers: Iterable[_Layer]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    for slots in table.values():
-        for name, tensor in slots.values():
-            found.setdefault(name, tensor.detach())
+    for layer in layers:
+        for name, tensor in layer.slots.values():
+            if name not in found:
+                found[name] = tensor.detach()
     return found
 
 

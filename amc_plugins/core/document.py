@@ -21,7 +21,9 @@ __all__ = ["FORMAT", "Document", "InputSpec", "Node", "Ref", "TensorSpec", "Tree
 
 FORMAT: Literal["amc-graph"] = "amc-graph"
 VERSION = (1, 0)
-_SCALARS = frozenset({bool, int, float, str, type(None)})
+_PLAIN = frozenset({bool, int, str, type(None)})
+"""What is JSON data as it is. A float need not be finite; a number of another type may be a size that knows its node."""
+_SCALARS = _PLAIN | {float}
 """What holds nothing else: most of what parameters are."""
 
 NameStr = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -92,7 +94,7 @@ class Node(_Model):
 
     @field_serializer("params")
     def _plain(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {key: to_plain(value) for key, value in params.items()}
+        return {key: value if type(value) in _PLAIN else to_plain(value) for key, value in params.items()}
 
 
 class Document(_Model):
@@ -262,9 +264,6 @@ def map_tree(tree: Tree, leaf: Any) -> Any:
     return tuple(items) if kind == "tuple" else items
 
 
-_SCALARS = frozenset((bool, int, float, str, type(None)))
-
-
 def refs_in(value: object) -> Iterator[str]:
     """Names of the values that `value` refers to, at any depth of lists and dicts. Raises `DocumentError` for no name."""
     found: list[str] = []
@@ -304,7 +303,7 @@ def to_plain(value: object) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"$f": str(float(value))}
     if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
+        return [item if type(item) in _PLAIN else to_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     raise DocumentError(f"a parameter holds {value!r} ({type(value).__name__}), which a document cannot hold")

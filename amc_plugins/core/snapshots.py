@@ -7,7 +7,7 @@ from pickle import UnpicklingError
 
 import torch
 
-from amc_plugins.core.describe import describe, rebuild, tensors_of
+from amc_plugins.core.describe import document_and_tensors, rebuild
 from amc_plugins.core.document import Document
 from amc_plugins.core.errors import DocumentError
 from amc_plugins.core.intrinsics import OPAQUE
@@ -23,9 +23,10 @@ def save_snapshot(network: ReconstructedNetwork, path: Path) -> bool:
     """
     if any(node.op == OPAQUE for node in network.graph.nodes):
         return False
-    tensors = {name: tensor.cpu() for name, tensor in tensors_of(network).items()}
+    document, tensors = document_and_tensors(network)
+    held = {"document": document.to_json(), "tensors": {name: tensor.cpu() for name, tensor in tensors.items()}}
     with atomic_write(path) as temporary:
-        torch.save({"document": describe(network).to_json(), "tensors": tensors}, temporary)
+        torch.save(held, temporary)
     return True
 
 

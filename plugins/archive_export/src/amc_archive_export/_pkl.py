@@ -14,7 +14,7 @@ from torch import Tensor
 from amc_archive_export._document import check_tensors, read_document
 from amc_plugins.document import Document, DocumentError, parse_strict
 from amc_plugins.exporting import Exporter, atomic_write, refuse_opaque, verify_reload
-from amc_plugins.graph import ReconstructedNetwork, describe, rebuild, tensors_of
+from amc_plugins.graph import ReconstructedNetwork, document_and_tensors, rebuild
 
 __all__ = ["PklExporter", "read_pkl", "write_pkl"]
 
@@ -31,7 +31,7 @@ class PklExporter(Exporter):
     def export(self, network: ReconstructedNetwork, path: Path) -> None:
         """Write the archive. Raises `UnsupportedOpError` for opaque nodes."""
         refuse_opaque(network, ".pkl")
-        write_pkl(path, describe(network), tensors_of(network))
+        write_pkl(path, *document_and_tensors(network))
 
     def verify(self, path: Path, network: ReconstructedNetwork, inputs: Sequence[Tensor]) -> None:
         """Reload and compare the outputs bit for bit. Raises `CheckFailed`."""

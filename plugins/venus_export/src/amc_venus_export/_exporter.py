@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from amc_plugins.exporting import CheckFailed, Exporter, largest_difference, refuse_opaque, verify_reload
-from amc_plugins.graph import ReconstructedNetwork, describe, fold_norms, rebuild, tensors_of
+from amc_plugins.graph import ReconstructedNetwork, document_and_tensors, fold_norms, rebuild
 from amc_venus_export._encoding import chosen, rounded
 from amc_venus_export._header import HEADER_BYTES, VERSION, read_header
 from amc_venus_export._reader import open_vnmodel
@@ -37,10 +37,9 @@ class VnModelExporter(Exporter):
         """Write the file. Raises `UnsupportedOpError` for opaque nodes, `VnModelError` for what the format cannot hold."""
         refuse_opaque(network, ".vnmodel")
         written = self._prepared(network)
-        document = describe(written)
+        document, tensors = document_and_tensors(written)
         document.metadata = {**document.metadata, **self.settings.metadata}
         base = self.settings.model_base_size_hw or _recorded_size(document)
-        tensors = tensors_of(written)
         write_vnmodel(
             path,
             document,
@@ -61,7 +60,7 @@ class VnModelExporter(Exporter):
             CheckFailed: the file computes something else, or folding changes the outputs by more than 1e-4 of the largest.
         """
         meant = self._prepared(network)
-        document, tensors = describe(meant), tensors_of(meant)
+        document, tensors = document_and_tensors(meant)
         if storages := self._storages(document, tensors):
             meant = rebuild(document, rounded(tensors, storages))
         if meant is not network:
