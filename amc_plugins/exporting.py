@@ -15,6 +15,7 @@ from amc_plugins.core.errors import AmcError, CheckFailed, UnsupportedOpError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from amc_plugins.core.document import Document
     from amc_plugins.core.network import ReconstructedNetwork
 
 __all__ = [
@@ -57,6 +58,15 @@ class Exporter(ABC):
     def load(self, path: Path) -> ReconstructedNetwork:
         """Read a network back. Only exporters whose declaration says `loads=True`."""
         raise UnsupportedOpError(f"{type(self).__name__} writes files that it cannot read back: {path}")
+
+    def document(self, path: Path) -> Document:
+        """The graph in a file, for `amc inspect` where `load` refuses the file. Default: of the network that `load` gives.
+
+        A format that can be read without the handlers of its ops says so by overriding it (since 1.1).
+        """
+        from amc_plugins.core.describe import describe
+
+        return describe(self.load(path))
 
     def facts(self, path: Path) -> dict[str, Any]:
         """What the file says beside its network, as plain data by name; `amc inspect` prints it."""

@@ -176,6 +176,25 @@ def test_inspect(here: Path, amc_: Command) -> None:
     assert code == 0 and json.loads(out)["facts"] == {}
 
 
+def test_inspect_shows_what_cannot_be_loaded_here(here: Path, amc_: Command) -> None:
+    captured(here).save_to_json("net.json")
+    text = (here / "net.json").read_text(encoding="utf-8")
+    (here / "other.json").write_text(text.replace('"vn.relu"', '"com.acme.swish"'), encoding="utf-8")
+    code, out, err = amc_("inspect", "other.json")
+    rows = [line.split() for line in out.splitlines()]
+    assert code == 0 and ["com.acme.swish", "1", str(text.count('"vn.relu"'))] in rows and ["vn.conv2d", "1", "15"] in rows
+    assert "it cannot be loaded here" in err and "com.acme.swish" in err and "hint: install" in err
+    assert not any(row and row[0] in ("MACs", "parameters") for row in rows)
+    code, out, _ = amc_("inspect", "other.json", "--json")
+    found = json.loads(out)
+    assert "com.acme.swish" in found["problem"] and "macs" not in found and found["nodes"] == len(captured(here).graph.nodes)
+    code, out, err = amc_("inspect", "other.json", "--draw", "other.svg")
+    assert (code, out) == (2, "") and "com.acme.swish" in err and not (here / "other.svg").exists()
+    (here / "cut.json").write_text(text[:-40], encoding="utf-8")
+    code, out, err = amc_("inspect", "cut.json")
+    assert (code, out) == (2, "") and "not acceptable JSON" in err
+
+
 def test_export_converts_between_forms(here: Path, amc_: Command) -> None:
     code, out, err = amc_("export", "net.pkl", "vnmodel", "-o", "net", "--set", "model_id=3", "-s", "model_base_size_hw=[8, 8]")
     assert (code, err) == (0, "")

@@ -11,9 +11,10 @@ import typer
 from amc_plugins.cli import render
 from amc_plugins.cli.arguments import Input, Json, Network, NetworkSettings, Out, Seed, Weights, parse_inputs
 from amc_plugins.cli.networks import as_rows, check_outputs, open_network, removed_share, side_by_side, write_outputs
-from amc_plugins.core.errors import SettingsError
+from amc_plugins.core.errors import AmcError, SettingsError
 
 if TYPE_CHECKING:
+    from amc_plugins.core.document import Document
     from amc_plugins.core.macs import Profile
     from amc_plugins.core.network import ReconstructedNetwork
     from amc_plugins.core.results import LayerLine
@@ -56,7 +57,7 @@ def capture(
     if json:
         render.document({"network": network, **_summary(captured), "files": [str(path) for path in files]})
         return
-    _print_summary(network, captured)
+    _print_summary(network, _summary(captured))
     if not files:
         render.note("nothing was written; --output and --draw name files")
 
@@ -108,23 +109,40 @@ def inspect(
 ) -> None:
     """Show what a network file holds.
 
-    Inputs, outputs, operations, metadata and what the format keeps beside the network.
+    Inputs, outputs, operations, metadata and what the format keeps beside the network. A sound file that cannot be loaded here,
+    because no plugin handles one of its operations, is shown as far as it can be, with the reason.
 
     \b
     amc inspect net.vnmodel --draw net.html
     """
-    from amc_plugins.core.engine import file_facts
+    from amc_plugins.core.engine import file_document, file_facts
 
-    loaded = open_network(file)
+    problem = None
+    try:
+        loaded = open_network(file)
+        found, graph = _summary(loaded), loaded.graph
+    except AmcError as error:
+        if draw is not None:
+            raise
+        try:
+            graph = file_document(file)
+        except AmcError:  # it is the file itself: the first error says so
+            raise error from None
+        found, problem = _graph_summary(graph), error
     size, facts = Path(file).stat().st_size, file_facts(file)
     drawn = [] if draw is None else [str(_drawn(loaded, draw))]
     if json:
-        render.document({"file": file, "bytes": size, "facts": facts, **_summary(loaded), "files": drawn})
+        said = {} if problem is None else {"problem": str(problem)}
+        render.document({"file": file, "bytes": size, "facts": facts, **found, **said, "files": drawn})
         return
-    _print_summary(file, loaded, size, facts)
+    _print_summary(file, found, size, facts)
     render.text()
-    operations = _operations(loaded)
+    operations = _operations(graph)
     render.table(["operation", "version", "calls"], [[op, str(v), str(n)] for (op, v), n in operations], right=["calls"])
+    if problem is not None:
+        render.note(f"\nit cannot be loaded here: {problem}")
+        if problem.hint:
+            render.note(f"hint: {problem.hint}")
 
 
 def _drawn(network: ReconstructedNetwork, path: str) -> Path:
@@ -153,19 +171,27 @@ def _profiled(network: ReconstructedNetwork, inputs: list[str] | None) -> Profil
 # --- printing -----------------------------------------------------------------------------------------------------------
 
 
-def _summary(network: ReconstructedNetwork) -> dict[str, Any]:
+def _graph_summary(graph: Document) -> dict[str, Any]:
     from amc_plugins.core.document import tree_leaves
+
+    return {
+        "inputs": [{"name": one.name, "dtype": one.dtype, "shape": list(one.shape)} for one in graph.inputs],
+        "outputs": list(tree_leaves(graph.outputs)),
+        "nodes": len(graph.nodes),
+        "layers": len({node.layer for node in graph.nodes}),
+        "operations": [{"op": op, "version": version, "calls": calls} for (op, version), calls in _operations(graph)],
+        "metadata": dict(graph.metadata),
+    }
+
+
+def _summary(network: ReconstructedNetwork) -> dict[str, Any]:
     from amc_plugins.core.intrinsics import OPAQUE
     from amc_plugins.core.macs import profile as profiled
 
     counted = profiled(network)
     tensors = network.state_dict().values()
     return {
-        "inputs": [{"name": one.name, "dtype": one.dtype, "shape": list(one.shape)} for one in network.graph.inputs],
-        "outputs": list(tree_leaves(network.graph.outputs)),
-        "nodes": len(network.graph.nodes),
-        "layers": len(network.layer_names),
-        "operations": [{"op": op, "version": version, "calls": calls} for (op, version), calls in _operations(network)],
+        **_graph_summary(network.graph),
         "opaque": [
             {"name": node.name, "call": getattr(network.layer(node.layer), "target", node.op), "source": node.source}
             for node in network.graph.nodes
@@ -175,20 +201,16 @@ def _summary(network: ReconstructedNetwork) -> dict[str, Any]:
         "parameters": counted.total_parameters,
         "activations": counted.total_activations,
         "tensor_bytes": sum(one.nbytes for one in tensors),
-        "metadata": dict(network.graph.metadata),
     }
 
 
-def _operations(network: ReconstructedNetwork) -> list[tuple[tuple[str, int], int]]:
+def _operations(graph: Document) -> list[tuple[tuple[str, int], int]]:
     from collections import Counter
 
-    return sorted(Counter((node.op, node.op_version) for node in network.graph.nodes).items())
+    return sorted(Counter((node.op, node.op_version) for node in graph.nodes).items())
 
 
-def _print_summary(
-    name: str, network: ReconstructedNetwork, size: int | None = None, facts: dict[str, Any] | None = None
-) -> None:
-    found = _summary(network)
+def _print_summary(name: str, found: dict[str, Any], size: int | None = None, facts: dict[str, Any] | None = None) -> None:
     pairs = [("network", name)]
     if size is not None:
         pairs.append(("bytes", f"{size:,}"))
@@ -197,12 +219,11 @@ def _print_summary(
     pairs += [
         ("outputs", ", ".join(found["outputs"])),
         ("nodes", f"{found['nodes']:,} of {found['layers']:,} layers"),
-        ("MACs", f"{found['macs']:,}"),
-        ("parameters", f"{found['parameters']:,}"),
     ]
+    pairs += [(title, f"{found[key]:,}") for title, key in (("MACs", "macs"), ("parameters", "parameters")) if key in found]
     pairs += [(f"metadata {key}", value) for key, value in found["metadata"].items() if not key.startswith("opaque:")]
     render.fields(pairs)
-    for one in found["opaque"]:
+    for one in found.get("opaque", ()):
         render.text(
             f"opaque      {one['call']} at {one['source'] or 'an unknown line'} ({one['name']}): no handler, kept as it is"
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from amc_plugins.compression import Candidate, CompressionResult, Compressor, Plan
 from amc_plugins.core.accuracy_first import most_above
 from amc_plugins.core.budgets import Budget, cost_of
+from amc_plugins.core.document import Document
 from amc_plugins.core.draw import draw
 from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
 from amc_plugins.core.folding import fold_norms
@@ -344,6 +345,11 @@ def load(path: str | os.PathLike[str]) -> ReconstructedNetwork:
 def file_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a file says beside its network. Raises as `load` does."""
     return _reader(Path(path)).facts(Path(path))
+
+
+def file_document(path: str | os.PathLike[str]) -> Document:
+    """The graph in a file; formats that can do so read it without the handlers of its ops. Raises as `load` does."""
+    return _reader(Path(path)).document(Path(path))
 
 
 def _reader(path: Path) -> Exporter:

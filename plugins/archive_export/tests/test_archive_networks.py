@@ -119,6 +119,7 @@ def test_json_without_tensors_is_the_graph_alone(network: Any, inputs: list[Tens
     with pytest.raises(amc.AmcError, match="without its tensors") as caught:
         exporter.load(tmp_path / "a.json")
     assert "base64" in str(caught.value.hint)
+    assert exporter.document(tmp_path / "a.json").to_json() == describe(network).to_json()
     network.graph.metadata["changed"] = "yes"
     with pytest.raises(CheckFailed):
         exporter.verify(tmp_path / "a.json", network, inputs)

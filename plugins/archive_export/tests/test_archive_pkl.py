@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from amc_archive_export._pkl import read_pkl, write_pkl
+from amc_archive_export._pkl import PklExporter, read_pkl, write_pkl
+from amc_archive_export.plugin import PklSettings
 from torch import Tensor
 
 from amc_plugins.document import DocumentError
@@ -35,6 +36,7 @@ def test_every_dtype_comes_back_and_plain_torch_can_read_it(make: Any, all_dtype
     write_pkl(tmp_path / "a.pkl", document, all_dtypes)
     read, tensors = read_pkl(tmp_path / "a.pkl")
     assert read.to_json() == document.to_json() and list(tensors) == list(all_dtypes)
+    assert PklExporter(PklSettings()).document(tmp_path / "a.pkl").to_json() == document.to_json()  # no op of it has a handler
     plain = torch.load(tmp_path / "a.pkl", weights_only=True)
     assert sorted(plain) == ["document", "format", "tensors", "version"]
     for name, tensor in all_dtypes.items():

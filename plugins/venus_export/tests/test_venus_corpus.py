@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from amc_venus_export import CODES, VnModelError, _schema, open_vnmodel
+from amc_venus_export._exporter import VnModelExporter
 from amc_venus_export.drafts import sample
 from amc_venus_export.hostile import CASES, Case, main
+from amc_venus_export.plugin import VnModelSettings
 
 NOT_IN_A_FILE = {"FILE", "NOT_IN_TABLE", "BYTE_ORDER"}
 
@@ -42,6 +44,8 @@ def test_refused_with_its_code(case: Case, tmp_path: Path) -> None:
 def test_generic_opening_keeps_what_only_handlers_refuse(case: Case, tmp_path: Path) -> None:
     raw = case.make()
     model = open_vnmodel(raw, generic=True)
+    (tmp_path / "a.vnmodel").write_bytes(raw)
+    assert VnModelExporter(VnModelSettings()).document(tmp_path / "a.vnmodel").to_json() == model.document.to_json()
     model.save(tmp_path / "again.vnmodel")
     assert (tmp_path / "again.vnmodel").read_bytes() == raw
     with pytest.raises(VnModelError) as caught:

@@ -62,6 +62,10 @@ class JsonExporter(Exporter):
             raise DocumentError(f"{path} holds the graph without its tensors", hint="export it with tensors='base64'")
         return rebuild(document, tensors)
 
+    def document(self, path: Path) -> Document:
+        """The graph, also without tensors and of ops that have no handler here."""
+        return read_json(path)[0]
+
 
 def write_json(path: Path, document: Document, tensors: Mapping[str, Tensor] | None, *, indent: int = 2) -> None:
     """Write a document, and its tensors unless they are None.

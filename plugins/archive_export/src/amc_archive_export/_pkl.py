@@ -41,6 +41,10 @@ class PklExporter(Exporter):
         """Rebuild the network. Raises `DocumentError` for anything that is not such an archive."""
         return rebuild(*read_pkl(path))
 
+    def document(self, path: Path) -> Document:
+        """The graph, also of ops that have no handler here."""
+        return read_pkl(path)[0]
+
 
 def write_pkl(path: Path, document: Document, tensors: Mapping[str, Tensor]) -> None:
     """Write a document and its tensors. Equal contents give equal bytes.

@@ -79,6 +79,10 @@ class VnModelExporter(Exporter):
         """Rebuild the network. Raises `VnModelError` for anything that is not a sound file of ops installed here."""
         return open_vnmodel(path).network()
 
+    def document(self, path: Path) -> Document:
+        """The graph of any sound file, also of ops that have no handler here."""
+        return open_vnmodel(path, generic=True).document
+
     def facts(self, path: Path) -> dict[str, Any]:
         """Version, numbers and sizes of the file, and how many bytes its tensors have in which form."""
         model = open_vnmodel(path, generic=True)
