@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import pickle
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,28 @@ def test_a_target_between_choices_is_met_from_below(plans: dict[str, Plan]) -> N
             candidate = plan.candidate(total=total, budget=budget)
             before, after = cost_of(plan, budget).count.whole([plan.full, candidate])  # type: ignore[attr-defined]
             assert 0.95 * (1.0 - total) <= after / before <= 1.0 - total, (overhead, total)
+
+
+def test_whole_networks_are_measured_until_the_machine_leaves_them_alone(plans: dict[str, Plan]) -> None:
+    plan = plans["pruning"]
+
+    class Disturbed(FakeTimer):
+        """All but every fifth measurement takes up to twice as long, each network by another share."""
+
+        calls, shares = 0, random.Random(3)
+
+        def __call__(self, works: Sequence[Work]) -> list[float]:
+            times = super().__call__(works)
+            if not isinstance(works[0].module, ReconstructedNetwork):
+                return times
+            self.calls += 1
+            return times if self.calls % 5 == 4 else [one * (1.1 + self.shares.random()) for one in times]
+
+    quiet, disturbed = FakeTimer(), Disturbed()
+    counts = [cost_of(plan, Budget("latency", batch=4, timer=timer)).count for timer in (quiet, disturbed)]
+    times = [count.whole([plan.full, plan.smallest]) for count in counts]  # type: ignore[attr-defined]
+    assert times[0] == times[1]
+    assert quiet.networks == 2 * 3 and disturbed.networks == 2 * 9  # the fourth and the ninth agree
 
 
 def test_channels_end_where_blocks_do(plans: dict[str, Plan]) -> None:

@@ -27,8 +27,9 @@ __all__ = ["Latency", "device_of"]
 
 _log = logging.getLogger(__name__)
 
-_AGAIN = 3
-"""Measurements of whole networks, of which the least counts: targets hang on them."""
+_AGAIN, _AT_MOST, _AGREE = 3, 15, 1.01
+"""Measurements of whole networks, of which the least counts: targets hang on them. They go on as long as nothing came as near
+to the least as this, which says that a busy machine has disturbed all of them."""
 
 _Place = tuple[str, object, int]
 """A node of the original, the structure of what stands for it, and which node of that."""
@@ -82,7 +83,10 @@ class Latency:
         for network in networks:
             inputs = network.example_inputs(batch=self._sizes.batch)
             works.append(Work(network, _filled(inputs, generator)))
-        return [min(times) for times in zip(*(self.timer(works) for _ in range(_AGAIN)), strict=True)]
+        seen: list[list[float]] = []
+        while len(seen) < _AGAIN or (len(seen) < _AT_MOST and not all(map(_agree, zip(*seen, strict=True)))):
+            seen.append(self.timer(works))
+        return [min(times) for times in zip(*seen, strict=True)]
 
     def _nanoseconds(self, key: str, piece: Piece) -> int:
         self._learn([piece])
@@ -127,6 +131,12 @@ class Latency:
                 inputs = tuple(torch.zeros(shape, device=self.device) for _, shape, _ in node.inputs)
                 (self._opaque[node.name],) = self.timer([Work(self.plan.network.layer(own.layer), inputs, node.call)])
         return self._opaque[node.name]
+
+
+def _agree(times: Iterable[float]) -> bool:
+    """Whether another of the times is as good as the least."""
+    least, second = sorted(times)[:2]
+    return second <= _AGREE * least
 
 
 def _entries(node: NodeOutline) -> float:
