@@ -48,6 +48,9 @@ def test_the_section() -> None:
     chart = section["chart"]
     assert [one in chart for one in ("6 ms<", "4 ms, 1.50×<", "2 ms<", "0.5 ms, 4.00×<")] == [True] * 4
     assert "X&lt;y&gt;" in chart and "X<y>" not in chart and ">before<" in chart and ">after<" in chart
+    assert section["no_faster"] == ""
+    slow = speed_section(results({"speed": {"rows": [*rows, row("before", "Q", 0.004), row("after", "Q", 0.0039)]}}))
+    assert slow is not None and slow["no_faster"].startswith("No faster in Q (1.03×).") and "round_to = 16" in slow["no_faster"]
     alone = speed_section(results({"speed": {"rows": rows[:2]}}))
     assert alone is not None and "`pip install amc-onnx-export` adds ONNX Runtime" in alone["words"]
     assert speed_section(results({})) is None

@@ -16,7 +16,8 @@ from torch import Tensor
 import amc_plugins as amc
 import tests.zoo
 from amc_plugins.core.structure import tensors_in
-from amc_plugins.graph import ReconstructedNetwork, handler_for
+from amc_plugins.graph import ReconstructedNetwork, channel_map, handler_for
+from amc_plugins.testing import random_removal
 from amc_plugins.testing.layer_handlers import Captured, Under
 
 NETWORKS = sorted(
@@ -52,6 +53,18 @@ def test_networks_of_the_zoo(library: Any, name: str, tmp_path: Path) -> None:
         assert_agree(network, model, zoo.inputs(batch))
     if zoo.OTHER_SIZE is not None and all(None in spec.shape[2:] for spec in network.graph.inputs):
         assert_agree(network, model, zoo.inputs(2, zoo.OTHER_SIZE))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_the_zoo_with_half_of_their_channels_gone(library: Any, name: str, tmp_path: Path) -> None:
+    zoo = importlib.import_module(f"tests.zoo.{name}")
+    channels = channel_map(amc.capture(zoo.build(), *zoo.inputs(2)))
+    network = channels.shrink(random_removal(channels, seed=1))
+    amc.export(network, "vnmodel", tmp_path / "a.vnmodel")
+    model = library.open(tmp_path / "a.vnmodel")
+    for batch in (1, 3):
+        assert_agree(network, model, zoo.inputs(batch))
 
 
 class Padded(torch.nn.Module):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from amc_plugins.testing import random_removal
 from tests.zoo.test_zoo import NETWORKS, case
 
 DEPENDS_ON_THE_SIZE = {"efficientnet"}
@@ -17,6 +18,12 @@ DEPENDS_ON_THE_SIZE = {"efficientnet"}
 def test_agrees_in_other_batches(name: str, agrees: Callable[..., Any]) -> None:
     zoo, _, network, _ = case(name)
     agrees(network, *zoo.inputs(2), more=(zoo.inputs(3),))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_agrees_with_half_of_the_channels_gone(name: str, agrees: Callable[..., Any]) -> None:
+    zoo, _, _, channels = case(name)
+    agrees(channels.shrink(random_removal(channels, seed=1)), *zoo.inputs(2), more=(zoo.inputs(3),))
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in DEPENDS_ON_THE_SIZE])
