@@ -38,6 +38,8 @@ ROUNDINGS = (1, 16)
 """Multiples of channels that layers keep: 16 floats fill a register of the machine, and engines have kernels for whole ones."""
 FASTER = 1.05
 """What is less is listed, for the note to say why."""
+BUSY = 1.5 * (os.cpu_count() or 1)
+"""A load average above what two threads of one engine make: other processes were running, and the note says so."""
 LITE0 = "efficientnet-lite0"
 QUICK: dict[str, dict[str, Any]] = {
     LITE0: {"allocation": "uniform", "selection": "magnitude", "norm_update": False, "refit": False}
@@ -167,20 +169,22 @@ def report() -> None:
         "| network | round_to | MACs | engine | threads | median | p95 | CPU | faster | memory | file | differs |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    machines, slower = [], []
+    machines, slower, busy = [], [], False
     for name in CASES:
         for multiple in ROUNDINGS:
             if cell(name, multiple).is_file():
                 found = json.loads(cell(name, multiple).read_text(encoding="utf-8"))
                 lines += lines_of(name, multiple, found)
                 machines.append(f"- {name}, {multiple}: {found['machine']}")
+                busy |= found.get("load", BUSY) >= BUSY  # rows from before loads were kept come from a busy machine
                 slower += [
                     f"{name}, round_to {multiple}, {first['title']}, threads {first['threads']}: {faster(first, second):.2f}"
                     for first, second in pairs(found)
                     if first["cpu"] and second["cpu"] and faster(first, second) < FASTER
                 ]
     listed = [f"- {one}" for one in slower] or ["- nothing"]
-    lines += ["", *machines, "", f"Not faster (`faster` below {FASTER}):", "", *listed, "", NOTE]
+    note = NOTE.format(two_threads=TWO_THREADS if busy else "")
+    lines += ["", *machines, "", f"Not faster (`faster` below {FASTER}):", "", *listed, "", note]
     RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -192,12 +196,14 @@ NOTE = """Why these are not faster, and what is:
   XNNPACK takes every width: it is faster in all rows.
 - **Eager PyTorch, MobileNetV2-like.** Its layers are so small that calling them is nearly all of the time, before and after.
   Eager mode shows neither what an engine makes of such a network nor what pruning saves there.
+{two_threads}
+The C++ runtime's reference kernels are correct, not fast. EfficientNet-Lite0 has its ImageNet weights; its channels were chosen
+by their weights, the same share everywhere, since there are no ImageNet images here to choose or to judge by."""
+TWO_THREADS = """\
 - **Two threads.** The machine has two cores and had more other jobs than that: a thread that waits for a core adds what pruning
   took away, most of all in eager mode and in ncnn, whose times on two threads are above those on one. They say nothing about
   scaling.
-
-The C++ runtime's reference kernels are correct, not fast. EfficientNet-Lite0 has its ImageNet weights; its channels were chosen
-by their weights, the same share everywhere, since there are no ImageNet images here to choose or to judge by."""
+"""
 
 
 def main() -> None:
@@ -216,10 +222,11 @@ def main() -> None:
                 continue
             load = os.getloadavg()[0]
             machine = f"torch {torch.__version__}, {os.cpu_count()} CPUs, load average {load:.0f}"
-            found = {"machine": machine, **measured(name, multiple, asked.seconds, asked.threads)}
+            found = {"machine": machine, "load": load, **measured(name, multiple, asked.seconds, asked.threads)}
             cell(name, multiple).write_text(json.dumps(found), encoding="utf-8")
             print(*lines_of(name, multiple, found), sep="\n", flush=True)
             report()
+    report()
 
 
 if __name__ == "__main__":
