@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from amc_plugins.core.incidence import Incidence, united
+from amc_plugins.core.incidence import Incidence, distinct, united
 from amc_plugins.handlers import broadcast_shape
 
 SIZE = 9
@@ -65,6 +65,11 @@ def test_what_hangs_is_united_as_by_edges(first: int, rows: list[list[int]], dat
     both = np.array(edges + more, dtype=np.int64).reshape(-1, 2).T
     alone = np.array(more, dtype=np.int64).reshape(-1, 2).T
     assert united(alone[0], alone[1], size, hung).tolist() == united(both[0], both[1], size).tolist()
+
+
+@given(st.lists(st.integers(-3, 9)))
+def test_distinct_is_numpys_unique(ids: list[int]) -> None:
+    assert distinct(np.array(ids, dtype=np.int64)).tolist() == np.unique(ids).tolist()
 
 
 def test_united_along_a_path_in_any_order() -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from amc_plugins.core.describe import typed_params
 from amc_plugins.core.document import Node, tree_leaves
 from amc_plugins.core.errors import GraphError
-from amc_plugins.core.incidence import Incidence, united
+from amc_plugins.core.incidence import Incidence, distinct, united
 from amc_plugins.core.intrinsics import INT, OPAQUE, REQUIRE, SIZE
 from amc_plugins.core.network import ReconstructedNetwork, handler_for
 from amc_plugins.core.shapes import shapes
@@ -365,13 +365,13 @@ def _resolved(
     stay: dict[str, Tensor] = {}
     pinned = np.zeros(len(classes), dtype=bool)
     for why, vectors in pins.items():
-        rows = np.unique(classes[np.concatenate(vectors)])
+        rows = distinct(classes[np.concatenate(vectors)])
         table.add("pin", why, rows)
         pinned[rows] = True
         stay[why] = torch.from_numpy(rows)
     for value in same.values():
         table.hold(value.reshape(-1).numpy())
-    made = np.unique(np.concatenate(list(outputs.values()))) if outputs else np.zeros(0, dtype=np.int64)
+    made = distinct(np.concatenate(list(outputs.values()))) if outputs else np.zeros(0, dtype=np.int64)
     groups: list[ChannelGroup] = []
     names: dict[str, int] = defaultdict(int)
     index = np.full(len(classes), -1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Incidence", "united"]
+__all__ = ["Incidence", "distinct", "united"]
 
 
 Hung = Sequence[tuple[int, npt.NDArray[np.int64]]]
@@ -45,6 +45,14 @@ def _flat(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     while not np.array_equal(above := labels[labels], labels):
         labels = above
     return labels
+
+
+def distinct(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The ids without repetition, ascending. `np.unique` hashes them, which takes a hundred times as long for ids in a row."""
+    ids = np.sort(ids)
+    first = np.ones(len(ids), dtype=bool)
+    np.not_equal(ids[1:], ids[:-1], out=first[1:])
+    return ids[first]
 
 
 class Incidence:
