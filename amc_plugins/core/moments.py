@@ -174,9 +174,10 @@ class Moments:
         return flat.reshape(self.groups, -1)
 
     def _centred(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        centred = products / self._samples - _outer(self._split(left) / self.count, self._split(right) / self.count)
+        means = self._split(left) / self._samples, self._split(right) / self._samples
+        centred = (products / self._samples).baddbmm_(means[0][:, :, None], means[1][:, None, :], alpha=-1.0)
         if products is self._xx and self._wide:
-            centred = centred.triu() + centred.triu(1).transpose(1, 2)
+            centred = centred.triu_().add_(centred.triu(1).transpose(1, 2))
         elif left is right:
             centred = 0.5 * (centred + centred.transpose(1, 2))
         return centred[0] if self.groups == 1 else centred
@@ -215,22 +216,22 @@ class LayerMoments:
     @property
     def cross(self) -> Tensor:
         """C; from the weights when y was not collected: `C = G W^T`."""
-        if self.moments.outputs:
-            return self.moments.cross
-        return self._squeezed(self._grouped_gram @ self._grouped_weight.transpose(1, 2))
+        return self.centred()[1]
 
     @property
     def output_gram(self) -> Tensor:
         """Q; from the weights when y was not collected: `Q = W G W^T`."""
-        if self.moments.outputs:
-            return self.moments.output_gram
-        product = self._grouped_weight @ self._grouped_gram @ self._grouped_weight.transpose(1, 2)
-        return self._squeezed(0.5 * (product + product.transpose(1, 2)))
+        return self.centred()[2]
 
-    @property
-    def _grouped_gram(self) -> Tensor:
+    def centred(self) -> tuple[Tensor, Tensor, Tensor]:
+        """G, C and Q at once: for wide layers, making G takes as long as using it."""
         gram = self.moments.gram
-        return gram[None] if self.groups == 1 else gram
+        if self.moments.outputs:
+            return gram, self.moments.cross, self.moments.output_gram
+        weight = self._grouped_weight
+        cross = (gram[None] if self.groups == 1 else gram) @ weight.transpose(1, 2)
+        spread = weight @ cross
+        return gram, self._squeezed(cross), self._squeezed(0.5 * (spread + spread.transpose(1, 2)))
 
     @property
     def _grouped_weight(self) -> Tensor:

@@ -33,10 +33,9 @@ class Statistics:
 
     @classmethod
     def of(cls, moments: Moments | LayerMoments) -> Statistics:
-        own = moments.moments if isinstance(moments, LayerMoments) else moments
-        weight = moments.weight if isinstance(moments, LayerMoments) else None
-        shared = moments.gram, moments.cross, moments.output_gram, moments.mean_x, moments.mean_y
-        return cls(*shared, own.per_unknown, weight)
+        if isinstance(moments, LayerMoments):
+            return cls(*moments.centred(), moments.mean_x, moments.mean_y, moments.moments.per_unknown, moments.weight)
+        return cls(moments.gram, moments.cross, moments.output_gram, moments.mean_x, moments.mean_y, moments.per_unknown)
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,12 @@ class Consumer:
         """One per group of the layer; what is removed and what is left is the same in each."""
         one = self.moments
         groups = one.groups
-        gram = one.gram.reshape(groups, *one.gram.shape[-2:])
-        cross = one.cross.reshape(groups, *one.cross.shape[-2:])
-        spread = one.output_gram.reshape(groups, *one.output_gram.shape[-2:]).diagonal(dim1=1, dim2=2)
+        gram, cross, spread = (each.reshape(groups, *each.shape[-2:]) for each in one.centred())
+        variance = spread.diagonal(dim1=1, dim2=2)
         metric = self.metric.reshape(groups, -1)
         columns = self.channels.repeat_interleave(one.taps).reshape(groups, -1)
         weight = one.weight.reshape(groups, -1, one.weight.shape[1])
-        total = float((spread * metric.square()).sum())
+        total = float((variance * metric.square()).sum())
         return [Problem(gram[g], cross[g], weight[g], metric[g], total, columns[g], self.ridge) for g in range(groups)]
 
 
