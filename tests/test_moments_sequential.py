@@ -169,6 +169,18 @@ def test_little_memory_takes_fewer_samples_first_and_more_where_they_fit() -> No
     assert 200 * 64 // 2 < most["2"] < large["2"] and most["4"] == most["2"] // 4
 
 
+def test_layers_whose_statistics_exceed_the_cap_keep_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, data = deep()
+    targets = {name: value_of(original, name) for name in original.layer_names if name.startswith("convs")}
+    monkeypatch.setattr("amc_plugins.core.sequential.MEMORY", 8 * 27**2)  # what the first needs, of 3 channels; others read 8
+    seen: list[str] = []
+    refit_sequentially(original, original.clone(), data, targets, lambda name, moments: seen.append(name))
+    assert seen == ["convs.0"]
+    monkeypatch.setattr("amc_plugins.core.sequential.MEMORY", 1)
+    refit_sequentially(original, original.clone(), data, targets, lambda name, moments: seen.append(name))
+    assert seen == ["convs.0"]
+
+
 class Branch(nn.Module):
     """A shortcut with a convolution of its own, which runs after the branch that it is added to."""
 

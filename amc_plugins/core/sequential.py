@@ -6,6 +6,7 @@ One refit of a whole network costs one forward of each (asymmetric reconstructio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from amc_plugins.core.edit import set_layer
-from amc_plugins.core.moments import MEMORY, Moments, accumulate, warn_about_samples
+from amc_plugins.core.moments import MEMORY, Moments, accumulate, linear_map, moments_bytes, warn_about_samples
 from amc_plugins.core.sampling import position_generator, sampled_positions
 from amc_plugins.core.stepping import Pair, Target, evaluating
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from amc_plugins.core.network import ReconstructedNetwork
 
 __all__ = ["Fit", "Polish", "Target", "match_responses", "refit_sequentially"]
+
+_log = logging.getLogger(__name__)
 
 Fit = Callable[[str, Moments], "Mapping[str, nn.Module] | None"]
 Polish = Callable[[str, Callable[[], Iterator[tuple[Tensor, Tensor]]]], "Mapping[str, nn.Module] | None"]
@@ -48,7 +51,7 @@ def refit_sequentially(
     leave everything as it is.
 
     As many samples are used as `memory` bytes of activations allow; where activations become smaller further down, the fitted
-    part is run again on more samples.
+    part is run again on more samples. A layer whose moments would take more than `MEMORY` keeps its weights.
 
     Args:
         layers: layers of `compressed` and their targets (a value name of `original` stands for `Target(value)`).
@@ -61,6 +64,7 @@ def refit_sequentially(
         GraphError: a layer or value does not exist, a layer is no linear map or runs several times, or a shortcut depends on
             the layer that should correct it.
     """
+    layers = {name: target for name, target in layers.items() if not _too_wide(compressed, name, target)}
     with torch.no_grad(), evaluating(compressed):
         for visit in Pair(original, compressed, layers, memory).visits(calibration):
             geometry = visit.geometry
@@ -80,6 +84,15 @@ def refit_sequentially(
             if polish is not None:
                 for name, module in (polish(visit.layer, visit.pairs) or {}).items():
                     set_layer(compressed, name, module)
+
+
+def _too_wide(network: ReconstructedNetwork, layer: str, target: str | Target) -> bool:
+    given = None if isinstance(target, str) else target.geometry
+    geometry = given or linear_map(network, layer)
+    if geometry is None or (size := moments_bytes(geometry)) <= MEMORY:
+        return False
+    _log.info("%s keeps its weights: statistics for a fit would take %.1f GiB", layer, size / 2**30)
+    return True
 
 
 def match_responses(

@@ -182,6 +182,8 @@ class Pair:
 
     def visits(self, calibration: Calibration) -> Iterator[Visit]:
         """Each visited layer before it runs; whoever consumes the visit may replace the layer."""
+        if not self.stops:
+            return
         capacity = self._capacities(calibration)
         total, samples = len(calibration), 0
         for number, (position, name) in enumerate(self.stops):
