@@ -91,7 +91,7 @@ def _too_wide(network: ReconstructedNetwork, layer: str, target: str | Target) -
     geometry = given or linear_map(network, layer)
     if geometry is None or (size := moments_bytes(geometry)) <= MEMORY:
         return False
-    _log.info("%s keeps its weights: statistics for a fit would take %.1f GiB", layer, size / 2**30)
+    _log.warning("%s keeps its weights: statistics for a fit would take %.1f GiB", layer, size / 2**30)
     return True
 
 
