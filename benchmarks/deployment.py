@@ -196,11 +196,13 @@ NOTE = """Why these are not faster, and what is:
   XNNPACK takes every width: it is faster in all rows.
 - **Eager PyTorch, MobileNetV2-like.** Its layers are so small that calling them is nearly all of the time, before and after.
   Eager mode shows neither what an engine makes of such a network nor what pruning saves there.
-- **Two threads, the three small networks.** Most of their layers take less time than waking a second thread does: eager mode and
-  ncnn are slower on two threads than on one, before and after, and eager times of one network differ several-fold between
+- **Two threads, the three small networks.** Most of their layers take less time than waking a second thread does: eager mode
+  and ncnn are slower on two threads than on one, before and after, and eager times of one network differ several-fold between
   processes (resnet20: 1.3 to 5.4 ms).
-- **Reference kernels, vgg, `round_to` 16.** On one thread they took 0.44 ms in one run of this table and 0.61 in the next, for the
-  same file; why is not known. With XNNPACK it is 0.07.
+- **ncnn on two threads, EfficientNet-Lite0, `round_to` 1.** 50 to 78 ms in four processes, where one thread takes 8: widths that
+  do not fill its blocks again. With `round_to` 16 two threads are faster than before.
+- **Reference kernels, vgg, `round_to` 16.** On one thread they took 0.44 ms in one run of this table and 0.61 in the next,
+  for the same file; why is not known. With XNNPACK it is 0.07.
 {two_threads}
 The C++ runtime's reference kernels are correct, not fast. EfficientNet-Lite0 has its ImageNet weights; its channels were chosen
 by their weights, the same share everywhere, since there are no ImageNet images here to choose or to judge by."""
