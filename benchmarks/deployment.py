@@ -199,8 +199,8 @@ NOTE = """Why these are not faster, and what is:
 - **Two threads, the three small networks.** Most of their layers take less time than waking a second thread does: eager mode
   and ncnn are slower on two threads than on one, before and after, and eager times of one network differ several-fold between
   processes (resnet20: 1.3 to 5.4 ms).
-- **ncnn on two threads, EfficientNet-Lite0, `round_to` 1.** 50 to 78 ms in four processes, where one thread takes 8: widths that
-  do not fill its blocks again. With `round_to` 16 two threads are faster than before.
+- **ncnn on two threads, EfficientNet-Lite0, `round_to` 1.** 50 to 78 ms in four processes, where one thread takes 8: widths
+  that do not fill its blocks again. With `round_to` 16 two threads are faster than before.
 - **Reference kernels, vgg, `round_to` 16.** On one thread they took 0.44 ms in one run of this table and 0.61 in the next,
   for the same file; why is not known. With XNNPACK it is 0.07.
 {two_threads}
