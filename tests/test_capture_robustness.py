@@ -19,7 +19,7 @@ from torch.nn.modules import module as module_hooks
 from torch.utils.checkpoint import checkpoint
 
 import amc_plugins as amc
-from amc_plugins.core.errors import CaptureError
+from amc_plugins.core.errors import CaptureError, SizeError
 from amc_plugins.core.structure import tensors_in
 from amc_plugins.graph import ReconstructedNetwork, capture
 from amc_plugins.testing import assert_rebuilds
@@ -404,6 +404,30 @@ def test_more_than_rounding_is_a_difference_whatever_the_strides() -> None:
 
     with pytest.raises(CaptureError, match="`mul_1` at"):
         capture(Scaled().eval(), torch.randn(2, 3, 9, 11))
+
+
+class LargeImagesCannotBeRecorded(nn.Module):
+    """A branch that the example does not take writes into a view in a way that capture refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if x.shape[2] > 20:
+            y = y + 0
+            y.diagonal(dim1=2, dim2=3).mul_(2)
+            return y + 1
+        return y
+
+
+def test_a_way_that_the_example_does_not_take_need_not_be_recordable() -> None:
+    model, x = LargeImagesCannotBeRecorded().eval(), torch.randn(2, 3, 12, 12)
+    network = capture(model, x)
+    assert torch.equal(network(x), model(x))
+    with pytest.raises(SizeError, match="recorded for inputs with"):
+        network(torch.randn(2, 3, 32, 32))
 
 
 REFUSED = [
