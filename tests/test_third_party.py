@@ -64,6 +64,7 @@ def test_its_compressor_and_its_ops_work_on_the_command_line(environment: Path) 
     assert {"com.acme.scale", "acme_amc.mish2"} <= rows
 
 
+@pytest.mark.needs("amc-archive-export")  # `.json` is looked up, not loaded
 def test_its_settings_are_shown_and_checked(environment: Path) -> None:
     folder = environment.parents[2]
     shown = run(environment, "plugins", "show", "keep-first", folder=folder)
