@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -199,6 +199,8 @@ class CompressionResult:
 class Plan(ABC):
     """What `Compressor.prepare` leaves: everything that does not depend on ratios. Pickles without its loader."""
 
+    spare: ClassVar[float] = 1.0
+    """A `total` of MACs that cannot be met with at most this share of the network's MACs removed beyond it is refused."""
     variables: list[Variable]
     layers: list[LayerView]
     network: ReconstructedNetwork

@@ -113,8 +113,12 @@ class Engine(ABC):
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed when it does not."""
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed when it does not.
+
+    Whatever ends the process, `path` is the old file or the new one. `durable` waits until the new one is on the disk, so that
+    the same holds of a power cut: for what a run goes on from; a file that is made from that can be made again.
+    """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp")
@@ -122,8 +126,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())  # a temporary file is private, the result is an ordinary one
         os.replace(temporary, final)
     finally:

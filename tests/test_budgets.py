@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,25 @@ def test_what_is_out_of_reach_is_refused_with_the_range(plans: dict[str, Plan], 
             plan.candidate(total=0.999, budget=asked, allocation=allocation)  # type: ignore[arg-type]
         within = plan.candidate(total=0.9 * reach, budget=asked, allocation=allocation)  # type: ignore[arg-type]
         assert cost_of(plan, asked).removed(within) >= 0.85 * reach
+
+
+def test_a_total_that_coarse_choices_cannot_meet_is_refused_with_one_that_they_can(plans: dict[str, Plan]) -> None:
+    network, images = plans["pruning"].network, digits()[0][:256]
+    met, refused = [], []
+    for total in (0.3, 0.45, 0.5, 0.55, 0.6, 0.7):
+        asked: dict[str, Any] = {"calibration": images, "round_to": 16, "refit": False}
+        try:
+            met.append((total, amc.compress(network, "pruning", total=total, **asked).removed))
+        except BudgetError as error:
+            assert f"`total` = {total:g} of the MACs cannot be met within 1%" in str(error)
+            found = re.search(r"ask for total = (0\.\d{4}), or for less", str(error.hint))
+            assert found
+            refused.append(float(found[1]) - total)
+            met.append((float(found[1]), amc.compress(network, "pruning", total=float(found[1]), **asked).removed))
+            within = amc.compress(network, "pruning", total=total, allocation="uniform", **asked)
+            assert within.removed >= total, "one ratio for all is no promise of 1 %"
+    assert all(total <= removed <= total + 0.01 for total, removed in met)
+    assert 0 < len(refused) < 6 and all(spare > 0.01 - 1e-4 for spare in refused)
 
 
 def test_what_does_not_fit_is_refused(plans: dict[str, Plan]) -> None:

@@ -51,6 +51,32 @@ def prepared(network: Any, method: str, data: Any, folder: Path | None, ears: Ea
         return amc.prepare(network, method, calibration=data, run=run, **settings)
 
 
+def compressed(network: Any, method: str, data: Any, folder: Path | None, **settings: Any) -> Any:
+    with Run("a test", folder) as run:
+        return amc.compress(network, method, calibration=data, total=0.4, run=run, **settings)
+
+
+class Fitted(list[str]):
+    """The layers whose moments a refit collects; at one of them it stops."""
+
+    stop_before: int | None = None
+
+
+def _fitted(monkeypatch: pytest.MonkeyPatch) -> Fitted:
+    from amc_plugins.core import sequential
+
+    seen, genuine = Fitted(), sequential._moments_at
+
+    def listening(visit: Any, *options: Any) -> Any:
+        if len(seen) == seen.stop_before:
+            raise Stop
+        seen.append(visit.layer)
+        return genuine(visit, *options)
+
+    monkeypatch.setattr(sequential, "_moments_at", listening)
+    return seen
+
+
 def weights(plan: Any) -> dict[str, Tensor]:
     result = plan.apply(plan.candidate(total=0.4))
     return dict(result.network.state_dict())
@@ -78,6 +104,32 @@ def test_a_stopped_preparation_goes_on_at_its_layer(
     assert again.heard == whole.heard
     after = set(tmp_path.glob("prepared/*/*.pickle"))
     assert before < after and len(after - before) == 1 == work["parts"]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("pruning", {}), ("pruning", {"steps": 2}), ("lowrank", {}), ("lowrank", {"nonlinear_case": True}), ("mixed", {})],
+)
+def test_a_stopped_refit_goes_on_at_its_layer(
+    method: str, options: dict[str, Any], network: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = _fitted(monkeypatch)
+    expected = compressed(network, method, data, None, **options)
+    order = [*fitted]
+    assert len(order) >= 4
+    fitted.clear()
+    stopped = len(order) - 2
+    fitted.stop_before = stopped
+    with pytest.raises(Stop):
+        compressed(network, method, data, tmp_path, **options)
+    assert fitted == order[:stopped]
+    fitted.clear()
+    fitted.stop_before = None
+    again = compressed(network, method, data, tmp_path, **options)
+    assert fitted == order[stopped:]
+    assert same(dict(again.network.state_dict()), dict(expected.network.state_dict()))
+    assert again.network.graph == expected.network.graph
+    assert again.layers == expected.layers
 
 
 def _counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:

@@ -6,6 +6,7 @@ thousand times; those other than MACs are read off a few networks that the plan 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,21 @@ class Cost:
         if total > reachable + 1e-9:
             raise self._refused(total, reachable)
         return self.within(self.limit(total), allocation)
+
+    def check_met(self, total: float, candidate: Mapping[str, int]) -> None:
+        """Refuse a candidate that removes more MACs than the share `total` and what `Plan.spare` allows beyond it.
+
+        Raises:
+            BudgetError: choices are too coarse for the target; the message says what can be asked for instead.
+        """
+        removed, spare = self.removed(candidate), self.plan.spare
+        if self.budget.counts == "macs" and removed > total + spare:
+            nearest_share = math.floor(1e4 * removed) / 1e4
+            raise BudgetError(
+                f"`total` = {total:g} of the {self.budget.words} cannot be met within {spare:.0%}: choices are coarse here, "
+                f"and the nearest that removes enough removes {nearest_share:.4f}; this plan reaches 0 to {self.reachable:.4f}",
+                hint=f"ask for total = {nearest_share:.4f}, or for less",
+            )
 
     def within(self, most: float, allocation: str = "curves") -> Candidate:
         """The candidate that costs at most so much."""

@@ -19,6 +19,7 @@ from amc_plugins.core.errors import AmcError, SettingsError, UnknownPluginError
 from amc_plugins.core.folding import fold_norms
 from amc_plugins.core.near_files import nearest_file
 from amc_plugins.core.network import ReconstructedNetwork
+from amc_plugins.core.refits import refits_kept
 from amc_plugins.core.registry import registry
 from amc_plugins.core.runs import Run
 from amc_plugins.core.scoring import SAMPLES, Objective, Score
@@ -147,13 +148,16 @@ def carry_out(
     evaluate: Evaluate | None,
     run: Run | None,
     budget: Budget | None = None,
+    near: bool = True,
 ) -> CompressionResult:
-    """Choose a candidate of a plan and apply it: as `compress` says."""
+    """Choose a candidate of a plan and apply it: as `compress` says. Not `near`: a `total` of MACs may be far exceeded."""
     budget = budget or Budget()
     settings = plan.compressor.settings
     floor = settings.accuracy_threshold if isinstance(settings, CompressorSettings) else 0.0
     if not floor:
         candidate = plan.candidate(total=total, ratio=ratio, ratios=ratios, allocation=allocation, budget=budget)
+        if near and total is not None and allocation == "curves":
+            cost_of(plan, budget).check_met(total, candidate)
         return apply_plan(plan, candidate, refit=refit, run=run, budget=budget)
     if evaluate is None:
         raise SettingsError(
@@ -169,14 +173,18 @@ def carry_out(
         most = cost_of(plan, budget).reachable if total is None else total
         return plan.candidate(total=share * most, allocation=allocation, budget=budget)
 
-    return _told(plan, most_above(plan, floor, evaluate, at, refit=refit), run, budget)
+    with refits_kept(run, plan):
+        result = most_above(plan, floor, evaluate, at, refit=refit)
+    return _told(plan, result, run, budget)
 
 
 def apply_plan(
     plan: Plan, candidate: Mapping[str, int], *, refit: bool = True, run: Run | None = None, budget: Budget | None = None
 ) -> CompressionResult:
     """`plan.apply`, then what settings of every compressor ask for (folding, a drawing); the run is told of changed layers."""
-    return _told(plan, plan.apply(candidate, refit=refit), run, budget or Budget())
+    with refits_kept(run, plan):
+        result = plan.apply(candidate, refit=refit)
+    return _told(plan, result, run, budget or Budget())
 
 
 def _told(plan: Plan, result: CompressionResult, run: Run | None, budget: Budget) -> CompressionResult:

@@ -54,7 +54,7 @@ def write_results(folder: Path, title: str, recipe: Mapping[str, Any], steps: li
         more: other entries of `amc_plugins.core.results.Results`.
     """
     whole = {"schema": 1, "title": title, "recipe": recipe, **more, "steps": steps}
-    with atomic_write(folder / NAME) as temporary:
+    with atomic_write(folder / NAME, durable=True) as temporary:
         temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
 
 

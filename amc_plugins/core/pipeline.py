@@ -173,6 +173,7 @@ class _Runner:
                 refit=section.refit,
                 evaluate=(lambda one: self.accuracy(one, "validation")) if section.accuracy_first else None,
                 run=self.run,
+                near=self.recipe.until is None,  # what a round removes is not the user's number
             )
         else:
             tune = self.recipe.tune

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from amc_plugins.core.runs import Run
     from amc_plugins.core.specs import Settings
 
-__all__ = ["Preparation", "forget"]
+__all__ = ["FOLDER", "Preparation", "folder_name", "forget", "versions_of"]
 
 T = TypeVar("T")
-_FOLDER = "prepared"
+FOLDER = "prepared"
+"""Of a run's folder: what a step that was stopped goes on from."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,22 +55,21 @@ class Preparation:
         self._run = run
         self._folder: Path | None = None
         if run is not None and run.folder is not None:
-            plugin = import_module(type(settings).__module__.partition(".")[0])
-            identity = [amc_plugins.__version__, getattr(plugin, "__version__", ""), torch.__version__, method]
-            identity += [network.graph.to_json(), digest_of(network), data_digest(data), settings.model_dump_json(), str(seed)]
-            self._folder = run.folder / _FOLDER / sha256("\n".join(identity).encode()).hexdigest()[:16]
+            identity = [*versions_of(settings), method, str(seed)]
+            identity += [network.graph.to_json(), digest_of(network), data_digest(data)]
+            self._folder = run.folder / FOLDER / folder_name(identity)
 
     def part(self, name: str, work: Callable[[], T]) -> T:
         """The result of `work()`, or what it gave before the run was stopped. `name` is unique in the preparation."""
         if self._folder is None:
             return work()
-        path = self._folder / f"{sha256(name.encode()).hexdigest()[:16]}.pickle"
+        path = self._folder / f"{folder_name([name])}.pickle"
         if path.is_file():
             _log.info("%s: done before, taken from %s", name, path)
             with path.open("rb") as file:
                 return cast("T", pickle.load(file))
         result = work()
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path, durable=True) as temporary, temporary.open("wb") as file:
             pickle.dump(result, file, protocol=pickle.HIGHEST_PROTOCOL)
         return result
 
@@ -82,6 +82,17 @@ class Preparation:
                 self._run.layer_prepared(name, done, len(ordered))
 
 
+def versions_of(settings: Settings) -> list[str]:
+    """The settings of a compressor, and the versions of the framework, of the compressor's package and of torch."""
+    plugin = import_module(type(settings).__module__.partition(".")[0])
+    return [amc_plugins.__version__, getattr(plugin, "__version__", ""), torch.__version__, settings.model_dump_json()]
+
+
+def folder_name(identity: Iterable[str]) -> str:
+    """A name for what these texts tell apart."""
+    return sha256("\n".join(identity).encode()).hexdigest()[:16]
+
+
 def forget(folder: Path) -> None:
-    """Delete what preparations kept in a run's folder: the step is done, and its result is kept instead."""
-    shutil.rmtree(folder / _FOLDER, ignore_errors=True)
+    """Delete what preparations and refits kept in a run's folder: the step is done, and its result is kept instead."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)

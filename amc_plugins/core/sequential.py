@@ -7,16 +7,18 @@ One refit of a whole network costs one forward of each (asymmetric reconstructio
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from amc_plugins.core.edit import set_layer
 from amc_plugins.core.moments import MEMORY, Moments, accumulate, linear_map, moments_bytes, warn_about_samples
+from amc_plugins.core.refits import FittedLayers
 from amc_plugins.core.sampling import position_generator, sampled_positions
-from amc_plugins.core.stepping import Pair, Target, evaluating
+from amc_plugins.core.stepping import Pair, Target, Visit, evaluating
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +45,7 @@ def refit_sequentially(
     seed: int = 0,
     memory: int = MEMORY,
     polish: Polish | None = None,
+    noted: MutableMapping[str, Any] | None = None,
 ) -> None:
     """Fit layers of `compressed` in running order, each on what the layers fitted before it make; changes `compressed`.
 
@@ -59,6 +62,9 @@ def refit_sequentially(
         seed: of the pixels.
         polish: called after each fit with the layer's name and a function that gives its inputs and targets, whole and chunk
             by chunk: for fits that moments cannot serve. What it returns is installed as `fit`'s is.
+        noted: where `fit` and `polish` note what is wanted of them besides the network (errors by layer); all of it pickles.
+            With this, in a run with a folder, each layer is kept as soon as it is fitted, and the same refit of a run that was
+            stopped goes on behind it.
 
     Raises:
         GraphError: a layer or value does not exist, a layer is no linear map or runs several times, or a shortcut depends on
@@ -66,24 +72,34 @@ def refit_sequentially(
     """
     layers = {name: target for name, target in layers.items() if not _too_wide(compressed, name, target)}
     with torch.no_grad(), evaluating(compressed):
-        for visit in Pair(original, compressed, layers, memory).visits(calibration):
-            geometry = visit.geometry
-            generator = position_generator(visit.layer, seed)
-            moments: Moments | None = None
-            for x, y in visit.pairs():
-                if moments is None:
-                    width, outputs = geometry.weight.shape[1] * geometry.groups, y.shape[geometry.input_axis]
-                    moments = Moments(width, outputs, groups=geometry.groups, device=x.device)
-                pixels = y.numel() // (len(y) * y.shape[geometry.input_axis])
-                positions = sampled_positions(geometry, tuple(y.shape), pixels, per_sample, visit.samples, generator)
-                accumulate(moments, geometry, x, positions, y)
-            assert moments is not None
+        pair = Pair(original, compressed, layers, memory)
+        asked = (per_sample, seed, memory, *((name, *target.told) for name, target in pair.targets.items()))
+        kept = FittedLayers.of(original, compressed, calibration, asked, noted)
+        behind = 0 if kept is None else kept.restored([layer for _, layer in pair.stops])
+        for visit in pair.visits(calibration, behind):
+            moments = _moments_at(visit, per_sample, seed)
             warn_about_samples({visit.layer: moments})
-            for name, module in (fit(visit.layer, moments) or {}).items():
-                set_layer(compressed, name, module)
-            if polish is not None:
-                for name, module in (polish(visit.layer, visit.pairs) or {}).items():
+            with nullcontext() if kept is None else kept.keeping(visit.layer):
+                for name, module in (fit(visit.layer, moments) or {}).items():
                     set_layer(compressed, name, module)
+                if polish is not None:
+                    for name, module in (polish(visit.layer, visit.pairs) or {}).items():
+                        set_layer(compressed, name, module)
+
+
+def _moments_at(visit: Visit, per_sample: int | None, seed: int) -> Moments:
+    geometry = visit.geometry
+    generator = position_generator(visit.layer, seed)
+    moments: Moments | None = None
+    for x, y in visit.pairs():
+        if moments is None:
+            width, outputs = geometry.weight.shape[1] * geometry.groups, y.shape[geometry.input_axis]
+            moments = Moments(width, outputs, groups=geometry.groups, device=x.device)
+        pixels = y.numel() // (len(y) * y.shape[geometry.input_axis])
+        positions = sampled_positions(geometry, tuple(y.shape), pixels, per_sample, visit.samples, generator)
+        accumulate(moments, geometry, x, positions, y)
+    assert moments is not None
+    return moments
 
 
 def _too_wide(network: ReconstructedNetwork, layer: str, target: str | Target) -> bool:

@@ -25,7 +25,7 @@ def save_snapshot(network: ReconstructedNetwork, path: Path) -> bool:
         return False
     document, tensors = document_and_tensors(network)
     held = {"document": document.to_json(), "tensors": {name: tensor.cpu() for name, tensor in tensors.items()}}
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=True) as temporary:
         torch.save(held, temporary)
     return True
 

@@ -46,6 +46,12 @@ class Target:
     the map of the replaced one."""
 
     @property
+    def told(self) -> tuple[object, ...]:
+        """All of it but the geometry, which a layer of the original has, as what compares and prints in full."""
+        lists = [None if one is None else one.tolist() for one in (self.channels, self.shortcut_scale)]
+        return (self.value, self.shortcut, *lists, self.geometry is None)
+
+    @property
     def values(self) -> tuple[str, ...]:
         """The values of the original that are needed."""
         return (self.value,) if self.shortcut is None else (self.value, self.shortcut[0])
@@ -180,26 +186,34 @@ class Pair:
         self.inputs = {name: compressed.graph.nodes[node].inputs[0] for name, node in node_of.items()}
         self.reach = self._reach()
 
-    def visits(self, calibration: Calibration) -> Iterator[Visit]:
-        """Each visited layer before it runs; whoever consumes the visit may replace the layer."""
-        if not self.stops:
+    def visits(self, calibration: Calibration, start: int = 0) -> Iterator[Visit]:
+        """Each visited layer before it runs, from the `start`-th on; whoever consumes the visit may replace the layer."""
+        if start >= len(self.stops):
             return
-        capacity = self._capacities(calibration)
-        total, samples = len(calibration), 0
-        for number, (position, name) in enumerate(self.stops):
-            fits = min(total, capacity[number])
-            if samples == 0 or fits >= max(_LEAST_GROWTH * samples, min(total, _GROWTH * samples)):
-                samples = fits
-                self._load(calibration.subset(samples), number)
+        samples = self._samples(calibration)
+        for number, (position, name) in enumerate(self.stops[start:], start):
+            if number == start or samples[number] != samples[number - 1]:
+                self._load(calibration.subset(samples[number]), number)
             else:
                 self.left.advance(self.reach[number])
                 self.right.advance(position)
             own = linear_map(self.compressed, name)
             if own is None:
                 raise GraphError(f"layer `{name}` is no linear map: it has no patches")
-            yield Visit(name, samples, own, self.targets[name], self.inputs[name], self.left, self.right)
+            yield Visit(name, samples[number], own, self.targets[name], self.inputs[name], self.left, self.right)
             self._release(number)
         self.left.values, self.right.values = [], []
+
+    def _samples(self, calibration: Calibration) -> list[int]:
+        """Per stop: how many samples are brought there."""
+        total, samples = len(calibration), 0
+        found = []
+        for capacity in self._capacities(calibration):
+            fits = min(total, capacity)
+            if samples == 0 or fits >= max(_LEAST_GROWTH * samples, min(total, _GROWTH * samples)):
+                samples = fits
+            found.append(samples)
+        return found
 
     def _reach(self) -> list[int]:
         """Per stop: how many nodes of the original must have run."""

@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from amc_lowrank._options import Option
 from amc_lowrank._refit import refit as refit_network
@@ -36,6 +36,7 @@ _FLOOR = 0.05
 class LowRankPlan(Plan):
     """Every decomposable layer fitted for all its options."""
 
+    spare: ClassVar[float] = 0.01
     network: ReconstructedNetwork
     calibration: Calibration
     compressor: LowRank

@@ -86,6 +86,7 @@ def refit(
         per_sample=settings.sampled_pixels_per_img,
         seed=plan.seed,
         polish=through if settings.nonlinear_case else None,
+        noted=errors,
     )
     if settings.norm_update:
         makers = {node.outputs[0]: node.layer for node in network.graph.nodes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ _SAMPLER = "vn.pruning_sampler"
 class MixedPlan(Plan):
     """Candidates choose, per layer, how many of its channels stay and how it is decomposed, both or neither."""
 
+    spare: ClassVar[float] = 0.01
     network: ReconstructedNetwork
     calibration: Calibration
     compressor: Compressor

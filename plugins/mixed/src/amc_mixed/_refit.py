@@ -90,6 +90,7 @@ def refit(
         fit,
         per_sample=plan.settings.sampled_pixels_per_img,
         seed=plan.seed,
+        noted=errors,
     )
     if plan.settings.norm_update:
         network = renewed(reference, network, plan.calibration, responding)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -59,6 +59,7 @@ class PruningPlan(Plan):
     so its weights are solved from its moments on first use and remembered.
     """
 
+    spare: ClassVar[float] = 0.01
     network: ReconstructedNetwork
     calibration: Calibration
     compressor: Compressor

@@ -44,5 +44,5 @@ def refit(
         install(pruned, layer, weight, constant)
         return {}
 
-    refit_sequentially(original, pruned, calibration, targets, fit, per_sample=per_sample, seed=seed)
+    refit_sequentially(original, pruned, calibration, targets, fit, per_sample=per_sample, seed=seed, noted=errors)
     return (renewed(original, pruned, calibration, targets) if norm_update else pruned), errors

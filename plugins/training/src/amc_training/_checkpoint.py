@@ -26,7 +26,7 @@ def write(path: Path, content: dict[str, Any], *, check: bool = False) -> None:
     Raises:
         CheckpointError: with `check`, if it could not be read back; nothing is written then.
     """
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=True) as temporary:
         torch.save(content, temporary)
         if check:
             read(temporary)

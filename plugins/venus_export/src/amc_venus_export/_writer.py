@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["vnmodel_parts", "write_vnmodel"]
 
+_THREADS = 2
+"""For checksums, beside the one that writes the document: they do not hold Python's lock."""
+
 
 def write_vnmodel(
     path: str | os.PathLike[str],
@@ -50,9 +54,10 @@ def write_vnmodel(
         VnModelError: the document could not be read back, or the tensors are not its own.
     """
     layout = _laid_out(document, tensors, stored=stored, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align)
-    with atomic_write(path) as temporary:
-        write_pieces(temporary, layout.size, layout.pieces())
-        layout.check()  # the disk is at work meanwhile; a file that fails never gets its name
+    with atomic_write(path) as temporary, ThreadPoolExecutor(1) as beside:
+        written = beside.submit(write_pieces, temporary, layout.size, layout.pieces())
+        layout.check()  # a file that fails never gets its name
+        written.result()
 
 
 def vnmodel_parts(
@@ -121,15 +126,24 @@ def _laid_out(
         raise VnModelError("DATA_MISALIGNED", f"align={align}, expected {ALIGNMENT} or {MAX_GAP}")
     forms = {name: one if isinstance(one, Storage) else one.storage for name, one in (stored or {}).items()}
     views = _views(document, tensors, stored or {})
+    with ThreadPoolExecutor(_THREADS) as beside:
+        summing = [beside.submit(_checksums, [*views.values()][one::_THREADS]) for one in range(_THREADS)]
+        text = _document_text(document)
+        sums = [one.result() for one in summing]
     placements: list[dict[str, object]] = []
     end = 0
-    for name, view in views.items():
+    for place, (name, view) in enumerate(views.items()):
         offset = round_up(end, ALIGNMENT)
-        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": crc32(view)}
+        checksum = sums[place % _THREADS][place // _THREADS]
+        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": checksum}
         placements.append({**placement, "quant": forms[name].plain()} if name in forms else placement)
         end = offset + view.nbytes
-    graph = _graph(_document_text(document), placements, model_id, model_base_size_hw)
+    graph = _graph(text, placements, model_id, model_base_size_hw)
     return _Layout(graph, [*views.values()], round_up(HEADER_BYTES + len(graph), align), end)
+
+
+def _checksums(views: Sequence[memoryview]) -> list[int]:
+    return [crc32(view) for view in views]
 
 
 def _views(document: Document, tensors: Mapping[str, Tensor], stored: Mapping[str, Storage | Stored]) -> dict[str, memoryview]:
