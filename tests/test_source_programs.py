@@ -22,6 +22,7 @@ from tests.networks import SmallResNet, randomized
 PROGRAM = Path(__file__).resolve().parent.parent / "examples" / "source_programs" / "code2.py"
 
 
+@pytest.mark.needs("amc-training")  # the program takes its images from there
 @pytest.mark.parametrize("algorithm", ["lowrankdecomposition", "channelprunning"])
 def test_the_pages_program_runs(algorithm: str, tmp_path: Path) -> None:
     done = subprocess.run(
