@@ -41,3 +41,12 @@ def test_systems_without_the_calls_of_linux_write_the_same(tmp_path: Path, monke
     for name in ("writev", "posix_fallocate"):
         monkeypatch.delattr(os, name, raising=False)
     assert written(tmp_path / "a", pieces(300))
+
+
+def test_who_waits_for_the_copying_hears_of_every_batch(tmp_path: Path) -> None:
+    path, given = tmp_path / "a", pieces(1025)
+    begun: list[bool] = []
+    write_pieces(path, sum(map(len, given)), given, lambda: begun.append(path.is_file()))
+    assert begun == [True, True], "1024 pieces, then the last"
+    write_pieces(tmp_path / "b", 0, [], lambda: begun.append(False))
+    assert len(begun) == 2 and (tmp_path / "b").read_bytes() == b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,12 +14,15 @@ _MOST = 1024
 """Pieces that one call takes at most: IOV_MAX of Linux and macOS."""
 
 
-def write_pieces(path: Path, size: int, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file of a known size. Empty pieces are not allowed."""
+def write_pieces(
+    path: Path, size: int, pieces: Iterable[bytes | memoryview], copying: Callable[[], None] = lambda: None
+) -> None:
+    """Write a file of a known size. Empty pieces are not allowed. `copying` is called before each batch is handed over."""
     with path.open("wb", buffering=0) as file:
         handle = file.fileno()
         _reserve(handle, size)
         for batch in _batches(pieces):
+            copying()
             _write(handle, batch)
 
 

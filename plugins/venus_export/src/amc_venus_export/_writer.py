@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticSerializationError
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["vnmodel_parts", "write_vnmodel"]
-
-_THREADS = 2
-"""For checksums, beside the one that writes the document: they do not hold Python's lock."""
 
 
 def write_vnmodel(
@@ -55,7 +53,10 @@ def write_vnmodel(
     """
     layout = _laid_out(document, tensors, stored=stored, model_id=model_id, model_base_size_hw=model_base_size_hw, align=align)
     with atomic_write(path) as temporary, ThreadPoolExecutor(1) as beside:
-        written = beside.submit(write_pieces, temporary, layout.size, layout.pieces())
+        copying = Event()
+        written = beside.submit(write_pieces, temporary, layout.size, layout.pieces(), copying.set)
+        written.add_done_callback(lambda _: copying.set())  # also when there is nothing to copy, or no place for it
+        copying.wait()  # what checks holds Python's lock, what copies does not: it must have begun
         layout.check()  # a file that fails never gets its name
         written.result()
 
@@ -126,24 +127,15 @@ def _laid_out(
         raise VnModelError("DATA_MISALIGNED", f"align={align}, expected {ALIGNMENT} or {MAX_GAP}")
     forms = {name: one if isinstance(one, Storage) else one.storage for name, one in (stored or {}).items()}
     views = _views(document, tensors, stored or {})
-    with ThreadPoolExecutor(_THREADS) as beside:
-        summing = [beside.submit(_checksums, [*views.values()][one::_THREADS]) for one in range(_THREADS)]
-        text = _document_text(document)
-        sums = [one.result() for one in summing]
     placements: list[dict[str, object]] = []
     end = 0
-    for place, (name, view) in enumerate(views.items()):
+    for name, view in views.items():
         offset = round_up(end, ALIGNMENT)
-        checksum = sums[place % _THREADS][place // _THREADS]
-        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": checksum}
+        placement = {"name": name, "offset": offset, "nbytes": view.nbytes, "crc32": crc32(view)}
         placements.append({**placement, "quant": forms[name].plain()} if name in forms else placement)
         end = offset + view.nbytes
-    graph = _graph(text, placements, model_id, model_base_size_hw)
+    graph = _graph(_document_text(document), placements, model_id, model_base_size_hw)
     return _Layout(graph, [*views.values()], round_up(HEADER_BYTES + len(graph), align), end)
-
-
-def _checksums(views: Sequence[memoryview]) -> list[int]:
-    return [crc32(view) for view in views]
 
 
 def _views(document: Document, tensors: Mapping[str, Tensor], stored: Mapping[str, Storage | Stored]) -> dict[str, memoryview]:
