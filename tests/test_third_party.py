@@ -94,7 +94,7 @@ def test_a_built_in_distribution_can_be_uninstalled(tmp_path: Path) -> None:
 
 
 PLAIN_MODEL = MODEL.replace("from acme_amc.layers import Mish2, Scale", "").replace("Scale(8), Mish2(1.5), ", "")
-COMMON = ("--input", "1x3x8x8", "--calibration", "model.py:data", "--total", "0.3")
+COMMON = ("--input", "1x3x8x8", "--calibration", "model.py:data", "--total", "0.31")
 
 
 def _is_absent(python: Path, folder: Path) -> None:
