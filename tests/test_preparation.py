@@ -138,9 +138,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     work = {"parts": 0}
     genuine = preparation.atomic_write
 
-    def counting(path: Path) -> Any:
+    def counting(path: Path, **options: Any) -> Any:
         work["parts"] += path.suffix == ".pickle"
-        return genuine(path)
+        return genuine(path, **options)
 
     monkeypatch.setattr(preparation, "atomic_write", counting)
     return work
