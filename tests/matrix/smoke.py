@@ -177,7 +177,8 @@ def without(distribution: str) -> None:
     model, data = network_without(distribution)
     network = amc.capture(model.eval(), data, strict=True)
     names = {record.name for record in records}
-    result = amc.compress(network, "pruning" if "pruning" in names else "lowrank", calibration=[data], total=0.2)
+    plan = amc.prepare(network, "pruning" if "pruning" in names else "lowrank", calibration=[data])
+    result = plan.apply(plan.candidate(total=0.2))
     assert result.removed >= 0.2
     with tempfile.TemporaryDirectory() as folder:
         path = amc.export(result.network, "json" if "json" in names else "vnmodel", Path(folder) / "network")
