@@ -37,7 +37,9 @@ COUNTS = {
 """What a budget may count: in words, and the unit of its costs."""
 NEAR = 0.05
 """A measured latency meets its target when it is at most so much over it; what is sought is at most so much below."""
-_AIM = 0.98
+_MOST = 0.985
+"""What is sought at most, of the target: the next measurement may differ by a per cent or two."""
+_AIM = 0.97
 """Where a correction aims, of the target: inside of what is sought."""
 _TRIES = 6
 """Allocations that are measured whole before a target of latency is given up."""
@@ -340,7 +342,7 @@ class _LatencyCost(Cost):
                 break
             tried.add(found)
             ratio = 1.0 if found == self.plan.full else self.measured(found)
-            sought = (1.0 - NEAR) * target <= ratio <= target
+            sought = (1.0 - NEAR) * target <= ratio <= _MOST * target
             distance = not sought, abs(ratio - target)
             if ratio <= (1.0 + NEAR) * target and (best is None or distance < best[0]):
                 best = distance, found, most
