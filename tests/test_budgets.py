@@ -314,7 +314,7 @@ def test_a_target_between_choices_is_met_from_below(plans: dict[str, Plan]) -> N
         for total in (0.1, 0.2, 0.3):
             candidate = plan.candidate(total=total, budget=budget)
             before, after = cost_of(plan, budget).count.whole([plan.full, candidate])  # type: ignore[attr-defined]
-            assert 0.95 * (1.0 - total) <= after / before <= 1.0 - total, (overhead, total)
+            assert 0.95 * (1.0 - total) <= after / before <= 0.985 * (1.0 - total), (overhead, total)
 
 
 def test_whole_networks_are_measured_until_the_machine_leaves_them_alone(plans: dict[str, Plan]) -> None:

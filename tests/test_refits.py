@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import amc_plugins as amc
-from amc_plugins.compression import Calibration, Run, Target, refit_sequentially
+from amc_plugins.compression import Calibration, Run, Target, install, nearest_weights, refit_sequentially
 from amc_plugins.core.edit import set_layer
 from amc_plugins.core.installing import linear_at
 from amc_plugins.core.refits import FittedLayers, refits_kept
@@ -82,3 +82,44 @@ def test_only_the_same_refit_goes_on(change: str, network: Any, tmp_path: Path) 
     assert refitted(False) == [last]
     assert refitted(False) == []
     assert refitted(True) == ([] if change == "nothing" else [last])
+
+
+class Stop(Exception):  # noqa: N818 - a stand-in for whatever ends a process
+    pass
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 3])
+def test_where_memory_bounds_the_samples_a_stopped_refit_goes_on_with_the_same(stopped: int, tmp_path: Path) -> None:
+    """Maps shrink on the way, so that later layers see more samples."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3, stride=2, padding=1) for _ in range(4))).eval()
+    network = amc.capture(model, torch.zeros(1, 4, 64, 64))
+    data = Calibration([torch.randn(64, 4, 64, 64, generator=torch.Generator().manual_seed(1))])
+    plan = amc.prepare(network, "lowrank", calibration=data)
+    targets = {layer: network.nodes_of(layer)[0].outputs[0] for layer in network.layer_names}
+
+    def refitted(folder: Path | None, stop: int | None = None) -> tuple[list[tuple[str, int]], dict[str, torch.Tensor]]:
+        compressed, seen = network.clone(), list[tuple[str, int]]()
+        with torch.no_grad():
+            for layer in targets:
+                compressed.layer(layer).weight.mul_(0.9)
+
+        def fit(layer: str, moments: Any) -> None:
+            if len(seen) == stop:
+                raise Stop
+            seen.append((layer, moments.count))
+            linear = linear_at(compressed, layer)
+            weight, constant, _ = nearest_weights(moments, linear.weight, linear.groups, 1e-6)
+            install(compressed, layer, weight, constant)
+
+        with Run("a test", folder) as run, refits_kept(run, plan):
+            refit_sequentially(network, compressed, data, targets, fit, per_sample=64, memory=600_000, noted={})
+        return seen, dict(compressed.state_dict())
+
+    seen, expected = refitted(None)
+    assert len({count for _, count in seen}) > 1, "not all layers see as many"
+    with pytest.raises(Stop):
+        refitted(tmp_path, stopped)
+    again, found = refitted(tmp_path)
+    assert again == seen[stopped:]
+    assert all(torch.equal(one, found[name]) for name, one in expected.items())
