@@ -42,7 +42,7 @@ COMPARED = {
     "safetensors, `save_file`, then `fsync`": "safetensors, `save_file`, then `fsync`",
 }
 """What a row is compared with; the others with `save_file` or `load_file`."""
-PARTS_NOTE = "What `amc.export` does for a `.vnmodel`, part by part, each alone; the last two at the same time."
+PARTS_NOTE = "What `amc.export` does for a `.vnmodel`, part by part, each alone; the check runs while the bytes are copied."
 
 
 def network() -> amc.ReconstructedNetwork:

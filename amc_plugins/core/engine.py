@@ -103,7 +103,8 @@ def compress(
     layer name or glob) says how much; the setting `compress_ratio` of the source system, a number or a mapping,
     serves in place of the last two. With the setting `accuracy_threshold` that is the most, and as much of it is
     removed as leaves `evaluate(network)` at or above the threshold; without any of them, as much as can be. See
-    `prepare` for the other arguments and `Plan.candidate` for what is refused.
+    `prepare` for the other arguments and `Plan.candidate` for what is refused; so is a `total` of MACs that would be exceeded
+    by more than the plan allows (`Plan.spare`), with one that would not.
 
     `budget` is what `total` is a share of: `macs`, `parameters`, `activations` (peak memory of one sample), or `latency`,
     measured on this machine at `batch` samples (default 1) and so many `threads` (default: torch's). The result's `spent` says

@@ -129,7 +129,7 @@ class Demo:
         return found
 
     def _write_state(self, state: dict[str, Any]) -> None:
-        with atomic_write(self.folder / MARKER) as temporary:
+        with atomic_write(self.folder / MARKER, durable=True) as temporary:
             temporary.write_text(json.dumps(state), encoding="utf-8")
 
     # --- the steps ---
@@ -143,7 +143,7 @@ class Demo:
             network = small_resnet(width)
             fit(network, data.train(), epochs=epochs)
         seconds = time.perf_counter() - started
-        with atomic_write(self.folder / WEIGHTS) as temporary:
+        with atomic_write(self.folder / WEIGHTS, durable=True) as temporary:
             torch.save(network.state_dict(), temporary)
         self.say(f"train      a residual network of {width} to {4 * width} channels, {epochs} epochs  ({seconds:.1f} s)")
         return seconds
